@@ -1,0 +1,50 @@
+//! The list of members: who belongs to the cluster, where to reach them, who votes.
+
+use crate::{
+    proto::etcdserverpb::Member,
+    storage::{self, Snapshot},
+    types::{ClusterId, MemberId},
+};
+
+/// The membership list at one moment.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Members {
+    /// `None` before the cluster's first command was applied.
+    pub cluster: Option<ClusterId>,
+    /// Sorted by id.
+    pub rows: Vec<Row>,
+    /// Ids that may never come back.
+    pub removed: Vec<MemberId>,
+}
+
+/// One member with what the cluster alone knows of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Row {
+    pub member: Member,
+    /// Made with the member's data directory; `None` until the member has published itself.
+    pub incarnation: Option<u64>,
+}
+
+impl Members {
+    pub fn read(snapshot: &Snapshot) -> Result<Members, storage::Error> {
+        let _ = snapshot;
+        unimplemented!()
+    }
+}
+
+/// Why a change of the list was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rejection {
+    /// etcd: "member not found".
+    NotFound(MemberId),
+    /// etcd: "member ID already exist". Removed ids count.
+    IdExists(MemberId),
+    /// etcd: "Peer URLs already exists".
+    PeerUrlExists,
+    /// etcd: "re-configuration failed due to not enough started members".
+    NotEnoughStarted,
+    /// etcd: "too many learner members in cluster".
+    TooManyLearners,
+    /// etcd: "can only promote a learner member".
+    NotLearner(MemberId),
+}

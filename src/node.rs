@@ -1,0 +1,48 @@
+//! One running member: the handles that services hold, and the one place where all parts meet.
+
+mod error;
+mod leases;
+mod membership;
+mod propose;
+mod read;
+mod status;
+
+pub use error::Error;
+pub use leases::{Leases, TimeToLive};
+pub use membership::Membership;
+pub use propose::{Operation, Proposer};
+pub use read::{Freshness, Reader};
+pub use status::{Status, StatusHandle};
+
+use crate::{
+    types::{ClusterId, MemberId},
+    watch::WatchHub,
+};
+
+/// Who asks. Users come with authentication; until then everybody is anonymous.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Caller {
+    /// Empty for nobody.
+    pub user: String,
+    /// Auth revision that the caller's credentials were checked at.
+    pub auth_revision: u64,
+}
+
+/// Which member of which cluster this is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Identity {
+    pub cluster: ClusterId,
+    pub member: MemberId,
+}
+
+/// The handles of a running member. Clones share them.
+#[derive(Clone)]
+pub struct Node {
+    pub identity: Identity,
+    pub proposer: Proposer,
+    pub reader: Reader,
+    pub watch: WatchHub,
+    pub leases: Leases,
+    pub membership: Membership,
+    pub status: StatusHandle,
+}

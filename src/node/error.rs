@@ -1,0 +1,51 @@
+//! Why a member could not answer: local trouble, as opposed to a deterministic rejection.
+
+use crate::{mvcc, state_machine::Rejection, storage};
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    #[error("rejected: {0:?}")]
+    Rejected(Rejection),
+    #[error("{0}")]
+    Mvcc(#[from] mvcc::Error),
+    #[error("no leader")]
+    NoLeader,
+    /// The leader changed while the request was under way.
+    #[error("leader changed")]
+    LeaderChanged,
+    #[error("the request timed out")]
+    Timeout,
+    /// The outcome is unknown: the leader failed while the request was under way.
+    #[error("the request timed out, possibly due to a failed leader")]
+    TimeoutLeaderFail,
+    /// The outcome is unknown: the connection over which the request went is gone.
+    #[error("the request timed out, possibly due to a lost connection")]
+    TimeoutConnectionLost,
+    /// Committed is too far ahead of applied, or too many bytes are under way.
+    #[error("too many requests")]
+    TooManyRequests,
+    /// The command is larger than `max-request-bytes`.
+    #[error("request is too large")]
+    RequestTooLarge,
+    #[error("the member is stopping")]
+    Stopped,
+    /// Too few members are connected for a change of membership.
+    #[error("unhealthy cluster")]
+    Unhealthy,
+    #[error("not the leader")]
+    NotLeader,
+    #[error("not a voter that leadership can go to")]
+    BadTransferee,
+    #[error("the leadership transfer took too long")]
+    TransferTimeout,
+    #[error("the learner is not in sync with the leader")]
+    LearnerNotReady,
+    #[error("{0}")]
+    Storage(#[from] storage::Error),
+}
+
+impl From<Rejection> for Error {
+    fn from(rejection: Rejection) -> Error {
+        Error::Rejected(rejection)
+    }
+}

@@ -1,0 +1,36 @@
+//! The protocol's messages, generated from `proto/`, and the one of them that is written by hand.
+
+mod shared_event;
+
+pub use shared_event::SharedEvent;
+
+#[expect(missing_docs, clippy::all, reason = "generated")]
+pub mod mvccpb {
+    tonic::include_proto!("mvccpb");
+}
+
+#[expect(missing_docs, clippy::all, reason = "generated")]
+pub mod authpb {
+    tonic::include_proto!("authpb");
+}
+
+#[expect(missing_docs, clippy::all, reason = "generated")]
+pub mod etcdserverpb {
+    tonic::include_proto!("etcdserverpb");
+}
+
+#[expect(missing_docs, clippy::all, reason = "generated")]
+pub mod v3lockpb {
+    tonic::include_proto!("v3lockpb");
+}
+
+#[expect(missing_docs, clippy::all, reason = "generated")]
+pub mod v3electionpb {
+    tonic::include_proto!("v3electionpb");
+}
+
+/// The entries of the Raft log.
+#[expect(missing_docs, clippy::all, reason = "generated")]
+pub mod command {
+    tonic::include_proto!("orrery");
+}
