@@ -2,6 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
+use bytes::Bytes;
+
+use crate::types::LogId;
+
 /// Handle to the open store; clones share it.
 #[derive(Clone)]
 pub struct Storage {}
@@ -36,6 +40,20 @@ impl Storage {
         unimplemented!()
     }
 
+    /// How far the state would survive a crash now.
+    pub fn durable(&self) -> Option<LogId> {
+        unimplemented!()
+    }
+
+    /// Makes everything written so far durable; blocks until it is.
+    pub fn flush(&self) -> Result<Option<LogId>, Error> {
+        unimplemented!()
+    }
+
+    pub fn begin_import(&self) -> Result<Import, Error> {
+        unimplemented!()
+    }
+
     /// Bytes on disk, and bytes of them that hold live data (an estimate).
     pub fn sizes(&self) -> Sizes {
         unimplemented!()
@@ -46,4 +64,38 @@ impl Storage {
 pub struct Sizes {
     pub on_disk: u64,
     pub in_use: u64,
+}
+
+impl Snapshot {
+    /// The whole store in chunks of about 1 MiB, for another member.
+    pub fn export(self) -> Export {
+        unimplemented!()
+    }
+}
+
+pub struct Export {}
+
+impl Iterator for Export {
+    type Item = Result<Bytes, Error>;
+
+    fn next(&mut self) -> Option<Result<Bytes, Error>> {
+        unimplemented!()
+    }
+}
+
+/// A store being received from another member; nothing is changed until it is finished.
+pub struct Import {}
+
+impl Import {
+    pub fn chunk(&mut self, chunk: Bytes) -> Result<(), Error> {
+        let _ = chunk;
+        unimplemented!()
+    }
+
+    /// Checks that the received store has applied exactly `expected`, and puts it in the place of the
+    /// present one.
+    pub fn finish(self, expected: LogId) -> Result<(), Error> {
+        let _ = expected;
+        unimplemented!()
+    }
 }

@@ -1,0 +1,323 @@
+//! Applying committed entries: the state machine as openraft sees it, and the thread behind it.
+//!
+//! openraft's worker task hands over whatever has been committed; one thread of ours applies it, since a
+//! stalled write to RocksDB must not hold up the runtime that serves heartbeats. Per batch: one write to
+//! the store, then the watch hub, then those who wait for the index, then the outlet (replies, leases).
+
+use std::io;
+
+use futures::{Stream, StreamExt};
+use openraft::{
+    EntryPayload, RaftSnapshotBuilder,
+    storage::{EntryResponder, RaftStateMachine},
+    type_config::alias::{LogIdOf, SnapshotMetaOf, SnapshotOf},
+};
+use prost::Message;
+use tokio::sync::{mpsc, oneshot};
+
+use super::{
+    applied::Applied,
+    type_config::{
+        BadMembership, OpenEntry, OpenStoredMembership, TypeConfig, decode_membership,
+        encode_membership, log_id_from_open, log_id_to_open,
+    },
+};
+use crate::{
+    proto::{SharedEvent, command::Command},
+    state_machine::{self, Payload, Position, StateMachine},
+    storage::{self, Storage},
+    types::{LogId, Revision},
+    watch::{Batch, WatchHub},
+};
+
+/// Entries applied with one write, at most.
+const BATCH_ENTRIES_MAX: usize = 4096;
+
+/// Bytes of commands applied with one write, at most; bounds the memory of one batch.
+const BATCH_BYTES_MAX: usize = 8 << 20;
+
+/// Jobs waiting for the apply thread. openraft gives one at a time; a snapshot may stand beside it.
+const JOBS_MAX: usize = 4;
+
+/// A command that has been applied, with what came of it.
+#[derive(Debug)]
+pub struct Outcome {
+    pub id: LogId,
+    /// `None` for entries that carry no command.
+    pub command: Option<Command>,
+    pub applied: state_machine::Applied,
+}
+
+/// What the layer above is told, in the order of the log.
+#[derive(Debug)]
+pub enum Notice {
+    Applied(Vec<Outcome>),
+    /// The state was replaced by a snapshot at this entry: outcomes up to it will never be told.
+    Replaced(LogId),
+}
+
+/// Takes notices on the apply thread; must not wait.
+pub type Outlet = Box<dyn FnMut(Notice) + Send>;
+
+/// The parts that applying touches.
+pub(crate) struct Applier {
+    pub(crate) machine: StateMachine,
+    pub(crate) storage: Storage,
+    pub(crate) hub: WatchHub,
+    pub(crate) applied: Applied,
+    pub(crate) outlet: Outlet,
+}
+
+enum Job {
+    Apply(Vec<state_machine::Entry>, oneshot::Sender<io::Result<()>>),
+    Install(storage::Import, LogId, oneshot::Sender<io::Result<()>>),
+    Position(oneshot::Sender<Position>),
+}
+
+impl Applier {
+    /// Applies what the log holds as committed beyond the state, before Raft starts: in large batches,
+    /// where openraft would take 64 entries at a time.
+    ///
+    /// # Errors
+    /// The entries can't be read, decoded or written.
+    pub(crate) fn catch_up(&mut self, log: &crate::log::Log) -> io::Result<()> {
+        let Some(committed) = log.state().committed else { return Ok(()) };
+        let mut next = self.machine.position().applied.map_or(0, |id| id.index + 1);
+        while next <= committed.index {
+            let entries = log.entries(next..committed.index + 1, BATCH_BYTES_MAX)?;
+            let Some(last) = entries.last() else { break };
+            next = last.id.index + 1;
+            let entries = entries.into_iter().map(decode_logged).collect::<io::Result<_>>()?;
+            self.apply(entries)?;
+        }
+        Ok(())
+    }
+
+    /// The handle for openraft, and the loop that does the work until every handle is gone.
+    pub(crate) fn split(self) -> (ApplyHandle, impl Future<Output = ()> + Send + 'static) {
+        let (jobs, inbox) = mpsc::channel(JOBS_MAX);
+        let handle = ApplyHandle { jobs, storage: self.storage.clone() };
+        (handle, self.run(inbox))
+    }
+
+    async fn run(mut self, mut inbox: mpsc::Receiver<Job>) {
+        while let Some(job) = inbox.recv().await {
+            // A caller that is gone needs no answer.
+            match job {
+                Job::Apply(entries, done) => {
+                    let _ = done.send(self.apply(entries));
+                }
+                Job::Install(import, id, done) => {
+                    let _ = done.send(self.install(import, id));
+                }
+                Job::Position(answer) => {
+                    let _ = answer.send(self.machine.position().clone());
+                }
+            }
+        }
+        self.applied.close();
+    }
+
+    fn apply(&mut self, entries: Vec<state_machine::Entry>) -> io::Result<()> {
+        let Some(last) = entries.last().map(|entry| entry.id) else { return Ok(()) };
+        let headers: Vec<(LogId, Option<Command>)> = entries
+            .iter()
+            .map(|entry| match &entry.payload {
+                // Cheap: a command's keys and values are counted references.
+                Payload::Command(command) => (entry.id, Some(command.clone())),
+                Payload::Blank | Payload::Membership(_) => (entry.id, None),
+            })
+            .collect();
+        let mut applied = self.machine.apply(entries).map_err(io::Error::other)?;
+        self.hub.publish(applied.iter_mut().filter_map(watch_batch).collect());
+        self.applied.advance(last.index);
+        let outcomes = headers
+            .into_iter()
+            .zip(applied)
+            .map(|((id, command), applied)| Outcome { id, command, applied })
+            .collect();
+        (self.outlet)(Notice::Applied(outcomes));
+        Ok(())
+    }
+
+    fn install(&mut self, import: storage::Import, id: LogId) -> io::Result<()> {
+        import.finish(id).map_err(io::Error::other)?;
+        self.machine = StateMachine::open(self.storage.clone()).map_err(io::Error::other)?;
+        self.hub.reset(self.machine.revision());
+        self.applied.advance(id.index);
+        (self.outlet)(Notice::Replaced(id));
+        Ok(())
+    }
+}
+
+/// The events of one applied entry for the watchers, taken out of it; `None` when there are none.
+fn watch_batch(applied: &mut state_machine::Applied) -> Option<Batch> {
+    if applied.events.is_empty() {
+        return None;
+    }
+    let events = std::mem::take(&mut applied.events);
+    let revision: Revision = applied.revision;
+    Some(Batch { revision, events: events.into_iter().map(SharedEvent::new).collect() })
+}
+
+fn decode_logged(entry: crate::log::Entry) -> io::Result<state_machine::Entry> {
+    use crate::log::EntryKind;
+    let payload = match entry.kind {
+        EntryKind::Blank => Payload::Blank,
+        EntryKind::Membership => Payload::Membership(entry.payload),
+        EntryKind::Command => Payload::Command(decode_command(entry.payload)?),
+    };
+    Ok(state_machine::Entry { id: entry.id, payload })
+}
+
+fn decode_open(entry: OpenEntry) -> io::Result<state_machine::Entry> {
+    let payload = match entry.payload {
+        EntryPayload::Blank => Payload::Blank,
+        EntryPayload::Membership(membership) => Payload::Membership(encode_membership(&membership)),
+        EntryPayload::Normal(command) => Payload::Command(decode_command(command.0)?),
+    };
+    Ok(state_machine::Entry { id: log_id_from_open(&entry.log_id), payload })
+}
+
+fn decode_command(encoded: bytes::Bytes) -> io::Result<Command> {
+    Command::decode(encoded).map_err(|error| {
+        io::Error::new(io::ErrorKind::InvalidData, format!("a logged command: {error}"))
+    })
+}
+
+/// openraft's way to the apply thread.
+pub(crate) struct ApplyHandle {
+    jobs: mpsc::Sender<Job>,
+    storage: Storage,
+}
+
+impl ApplyHandle {
+    async fn ask<T>(&self, job: impl FnOnce(oneshot::Sender<T>) -> Job) -> io::Result<T> {
+        let (sender, answer) = oneshot::channel();
+        self.jobs.send(job(sender)).await.map_err(|_| stopped())?;
+        answer.await.map_err(|_| stopped())
+    }
+}
+
+fn stopped() -> io::Error {
+    io::Error::other("the apply thread has stopped")
+}
+
+/// A snapshot on its way out, or one that has come in.
+pub(crate) enum SnapshotData {
+    /// A picture of this member's store, to be read while it is sent.
+    Outgoing(storage::Snapshot),
+    /// Another member's store, received and not yet in force.
+    Incoming(storage::Import),
+}
+
+impl RaftStateMachine<TypeConfig> for ApplyHandle {
+    type SnapshotData = SnapshotData;
+    type SnapshotBuilder = Flusher;
+
+    async fn applied_state(
+        &mut self,
+    ) -> io::Result<(Option<LogIdOf<TypeConfig>>, OpenStoredMembership)> {
+        let position = self.ask(Job::Position).await?;
+        open_position(position)
+    }
+
+    async fn apply<S>(&mut self, mut entries: S) -> io::Result<()>
+    where
+        S: Stream<Item = io::Result<EntryResponder<TypeConfig>>> + Unpin + Send,
+    {
+        loop {
+            let (mut batch, mut responders, mut bytes) = (Vec::new(), Vec::new(), 0);
+            while batch.len() < BATCH_ENTRIES_MAX && bytes < BATCH_BYTES_MAX {
+                let Some(next) = entries.next().await else { break };
+                let (entry, responder) = next?;
+                if let EntryPayload::Normal(command) = &entry.payload {
+                    bytes += command.0.len();
+                }
+                batch.push(decode_open(entry)?);
+                responders.extend(responder);
+            }
+            if batch.is_empty() {
+                return Ok(());
+            }
+            self.ask(|done| Job::Apply(batch, done)).await??;
+            for responder in responders {
+                responder.send(());
+            }
+        }
+    }
+
+    async fn get_snapshot_builder(&mut self) -> Flusher {
+        Flusher { storage: self.storage.clone() }
+    }
+
+    async fn install_snapshot(
+        &mut self,
+        meta: &SnapshotMetaOf<TypeConfig>,
+        snapshot: SnapshotData,
+    ) -> io::Result<()> {
+        let SnapshotData::Incoming(import) = snapshot else {
+            return Err(io::Error::other("a member's own snapshot can't be installed in it"));
+        };
+        let Some(id) = &meta.last_log_id else {
+            return Err(io::Error::other("a snapshot of an empty log"));
+        };
+        let id = log_id_from_open(id);
+        self.ask(|done| Job::Install(import, id, done)).await?
+    }
+
+    async fn get_current_snapshot(
+        &mut self,
+    ) -> io::Result<Option<SnapshotOf<TypeConfig, SnapshotData>>> {
+        let snapshot = self.storage.snapshot();
+        let meta = snapshot_meta(&snapshot)?;
+        Ok(meta.last_log_id.is_some().then(|| SnapshotOf::<TypeConfig, SnapshotData> {
+            meta,
+            snapshot: SnapshotData::Outgoing(snapshot),
+        }))
+    }
+}
+
+/// Builds what openraft calls a snapshot: makes the state durable, so that the log may be purged. Data is
+/// copied only when a member needs it.
+pub(crate) struct Flusher {
+    storage: Storage,
+}
+
+impl RaftSnapshotBuilder<TypeConfig> for Flusher {
+    type SnapshotData = SnapshotData;
+
+    async fn build_snapshot(&mut self) -> io::Result<SnapshotOf<TypeConfig, SnapshotData>> {
+        // Taken before the flush, so everything in it is durable once the flush is done.
+        let snapshot = self.storage.snapshot();
+        let meta = snapshot_meta(&snapshot)?;
+        let storage = self.storage.clone();
+        tokio::task::spawn_blocking(move || storage.flush())
+            .await
+            .map_err(io::Error::other)?
+            .map_err(io::Error::other)?;
+        Ok(SnapshotOf::<TypeConfig, SnapshotData> {
+            meta,
+            snapshot: SnapshotData::Outgoing(snapshot),
+        })
+    }
+}
+
+fn snapshot_meta(snapshot: &storage::Snapshot) -> io::Result<SnapshotMetaOf<TypeConfig>> {
+    let position = Position::read(snapshot).map_err(io::Error::other)?;
+    let (last_log_id, last_membership) = open_position(position)?;
+    Ok(SnapshotMetaOf::<TypeConfig> { last_log_id, last_membership })
+}
+
+fn open_position(
+    position: Position,
+) -> io::Result<(Option<LogIdOf<TypeConfig>>, OpenStoredMembership)> {
+    let membership = match position.membership {
+        None => OpenStoredMembership::default(),
+        Some((id, encoded)) => OpenStoredMembership::new(
+            Some(log_id_to_open(id)),
+            decode_membership(encoded).map_err(|error: BadMembership| io::Error::other(error))?,
+        ),
+    };
+    Ok((position.applied.map(log_id_to_open), membership))
+}
