@@ -6,7 +6,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     tonic_prost_build::configure().bytes(".").compile_fds(records)?;
 
     let services = protox::compile(
-        ["etcd/rpc.proto", "etcd/lock.proto", "etcd/election.proto", "orrery/command.proto"],
+        [
+            "etcd/rpc.proto",
+            "etcd/lock.proto",
+            "etcd/election.proto",
+            "orrery/command.proto",
+            "orrery/peer.proto",
+        ],
         ["proto"],
     )?;
     tonic_prost_build::configure()

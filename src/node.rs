@@ -1,16 +1,23 @@
 //! One running member: the handles that services hold, and the one place where all parts meet.
 
+mod answer;
+mod ask;
 mod error;
+mod keeper;
 mod leases;
 mod membership;
+mod operation;
 mod propose;
 mod read;
+mod reconcile;
+mod replies;
 mod status;
 
 pub use error::Error;
 pub use leases::{Leases, TimeToLive};
-pub use membership::Membership;
-pub use propose::{Operation, Proposer};
+pub use membership::{Membership, MembershipRules};
+pub use operation::Operation;
+pub use propose::{Limits, Proposer};
 pub use read::{Freshness, Reader};
 pub use status::{Status, StatusHandle};
 

@@ -34,3 +34,9 @@ pub mod v3electionpb {
 pub mod command {
     tonic::include_proto!("orrery");
 }
+
+/// What members ask of each other above Raft.
+#[expect(missing_docs, clippy::all, reason = "generated")]
+pub mod peer {
+    tonic::include_proto!("orrery.peer");
+}

@@ -1,7 +1,361 @@
 //! Consensus: openraft with our log, our state machine and our connections.
+//!
+//! The only module that names openraft's types. What the layer above sees is [`Raft`]: propose commands, get
+//! a read index, know who leads, change who takes part.
 
 mod applied;
 mod apply;
 mod config;
+mod leadership;
 mod log_store;
+mod peers;
 mod type_config;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures::StreamExt;
+use openraft::{ChangeMembers, ReadPolicy, error::ClientWriteError, impls::EmptyNode};
+use tokio::{sync::watch, time::Instant};
+
+pub use applied::Applied;
+pub use apply::{Notice, Outcome, Outlet};
+pub use config::{Retention, Timing};
+pub use leadership::Leadership;
+pub use peers::PeerError;
+
+use crate::types::MemberId;
+use apply::ApplyHandle;
+use leadership::{Evidence, Heard};
+use type_config::{EncodedCommand, TypeConfig};
+
+type OpenRaft = openraft::Raft<TypeConfig, ApplyHandle>;
+type OpenMetrics = openraft::RaftMetrics<TypeConfig>;
+
+/// Why a command was not committed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProposeError {
+    /// This member does not lead, or has lost its quorum: the command entered no log.
+    NotLeader,
+    /// The command entered the log, and leadership was lost before it was committed: nobody knows.
+    Unknown,
+}
+
+/// Why there is no read index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReadError {
+    NotLeader,
+    /// A quorum did not confirm that this member still leads.
+    NoQuorum,
+    Stopped,
+}
+
+/// A running member of the Raft group. Clones share it.
+#[derive(Clone)]
+pub struct Raft(Arc<Shared>);
+
+struct Shared {
+    id: MemberId,
+    open: OpenRaft,
+    metrics: watch::Receiver<OpenMetrics>,
+    leadership: watch::Receiver<Leadership>,
+    applied: Applied,
+    timing: Timing,
+}
+
+/// How close to the leader's log a learner must be to become a voter, in entries: near enough that the
+/// quorum does not wait for it noticeably.
+const CAUGHT_UP_WITHIN: u64 = 1024;
+
+impl Raft {
+    pub fn id(&self) -> MemberId {
+        self.0.id
+    }
+
+    /// Makes this the first membership of a new group. Every founding member may call it, with the same
+    /// members; a member that already has a log ignores it.
+    ///
+    /// # Errors
+    /// Raft has stopped.
+    pub async fn initialize(&self, members: &[MemberId]) -> Result<(), ReadError> {
+        let members: BTreeSet<u64> = members.iter().map(|id| id.0).collect();
+        match self.0.open.initialize(members).await {
+            Ok(()) => Ok(()),
+            Err(error) if error.fatal().is_some() => Err(ReadError::Stopped),
+            // It has been initialized before.
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// Proposes encoded commands; returns the fate of each, in order. A committed command has been applied
+    /// here when this returns.
+    pub async fn propose(&self, commands: Vec<Bytes>) -> Vec<Result<(), ProposeError>> {
+        let count = commands.len();
+        let proposed =
+            self.0.open.client_write_many(commands.into_iter().map(EncodedCommand)).await;
+        let Ok(results) = proposed else {
+            return vec![Err(ProposeError::NotLeader); count];
+        };
+        let fates = results.map(|result| match result {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(ClientWriteError::ForwardToLeader(_))) => Err(ProposeError::NotLeader),
+            Ok(Err(_)) | Err(_) => Err(ProposeError::Unknown),
+        });
+        let mut fates: Vec<_> = fates.collect().await;
+        // The stream ends early when Raft stops.
+        fates.resize(count, Err(ProposeError::Unknown));
+        fates
+    }
+
+    /// An index such that a member that has applied it sees every write acknowledged before the call. Only
+    /// the leader can tell, after a quorum confirmed that it leads.
+    ///
+    /// # Errors
+    /// Nothing was confirmed.
+    pub async fn read_index(&self) -> Result<u64, ReadError> {
+        use openraft::error::LinearizableReadError as Denied;
+        match self.0.open.get_read_linearizer(ReadPolicy::ReadIndex).await {
+            Ok(linearizer) => Ok(linearizer.read_log_id().index()),
+            Err(error) => Err(match error.into_api_error() {
+                Some(Denied::ForwardToLeader(_)) => ReadError::NotLeader,
+                Some(Denied::QuorumNotEnough(_)) => ReadError::NoQuorum,
+                None => ReadError::Stopped,
+            }),
+        }
+    }
+
+    /// Who leads now; changes are announced.
+    pub fn leadership(&self) -> watch::Receiver<Leadership> {
+        self.0.leadership.clone()
+    }
+
+    /// How far this member has applied the log.
+    pub fn applied(&self) -> &Applied {
+        &self.0.applied
+    }
+
+    /// Index of the newest entry that this member knows to be committed; 0 before the first.
+    pub fn committed_index(&self) -> u64 {
+        let metrics = self.0.metrics.borrow();
+        metrics.local_committed.as_ref().map_or(0, |id| id.index()).max(self.0.applied.index())
+    }
+
+    /// Entries committed and not yet applied.
+    pub fn apply_gap(&self) -> u64 {
+        self.committed_index().saturating_sub(self.0.applied.index())
+    }
+
+    /// Raft has ended, by order or by an error; nothing will be answered any more.
+    pub fn is_stopped(&self) -> bool {
+        self.0.metrics.borrow().running_state.is_err()
+    }
+
+    /// Returns when Raft has ended, with the reason.
+    pub async fn stopped(&self) -> String {
+        let mut metrics = self.0.metrics.clone();
+        match metrics.wait_for(|metrics| metrics.running_state.is_err()).await {
+            Ok(metrics) => match &metrics.running_state {
+                Err(fatal) => fatal.to_string(),
+                Ok(()) => String::new(),
+            },
+            Err(_) => "Raft has ended".into(),
+        }
+    }
+
+    /// Voters of the newest membership, both halves of a joint one.
+    pub fn voters(&self) -> BTreeSet<MemberId> {
+        self.0.metrics.borrow().membership_config.voter_ids().map(MemberId).collect()
+    }
+
+    pub fn learners(&self) -> BTreeSet<MemberId> {
+        let metrics = self.0.metrics.borrow();
+        metrics.membership_config.membership().learner_ids().map(MemberId).collect()
+    }
+
+    /// Has the learner nine tenths of the leader's log, as etcd demands before a promotion? `None` when
+    /// this member does not lead.
+    pub fn learner_is_ready(&self, id: MemberId) -> Option<bool> {
+        let metrics = self.0.metrics.borrow();
+        let last = metrics.last_log_index.unwrap_or(0);
+        let matched = matched(&metrics)?.get(&id).copied().flatten();
+        Some(matched.is_some_and(|matched| matched.saturating_mul(10) >= last.saturating_mul(9)))
+    }
+
+    /// Learners close enough to the leader's log to vote. Empty when this member does not lead.
+    pub(crate) fn caught_up(&self) -> BTreeSet<MemberId> {
+        let metrics = self.0.metrics.borrow();
+        let last = metrics.last_log_index.unwrap_or(0);
+        let Some(matched) = matched(&metrics) else { return BTreeSet::new() };
+        let near = |index: &Option<u64>| index.is_some_and(|at| at + CAUGHT_UP_WITHIN >= last);
+        matched.into_iter().filter(|(_, index)| near(index)).map(|(id, _)| id).collect()
+    }
+
+    /// Adds a learner, and returns once that is committed.
+    ///
+    /// # Errors
+    /// Not the leader, or another change is under way.
+    pub async fn add_learner(&self, id: MemberId) -> Result<(), ChangeFailed> {
+        let added = self.0.open.add_learner(id.0, EmptyNode {}, false).await;
+        added.map(drop).map_err(|error| ChangeFailed(error.to_string()))
+    }
+
+    /// Makes a learner a voter, and returns once that is committed.
+    ///
+    /// # Errors
+    /// Not the leader, or another change is under way.
+    pub async fn add_voter(&self, id: MemberId) -> Result<(), ChangeFailed> {
+        self.change(ChangeMembers::AddVoterIds(BTreeSet::from([id.0]))).await
+    }
+
+    /// Takes a member out, and returns once that is committed.
+    ///
+    /// # Errors
+    /// Not the leader, or another change is under way.
+    pub async fn remove(&self, id: MemberId) -> Result<(), ChangeFailed> {
+        let ids = BTreeSet::from([id.0]);
+        if self.voters().contains(&id) {
+            self.change(ChangeMembers::RemoveVoters(ids)).await
+        } else {
+            self.change(ChangeMembers::RemoveNodes(ids)).await
+        }
+    }
+
+    async fn change(&self, change: ChangeMembers<u64, EmptyNode>) -> Result<(), ChangeFailed> {
+        let changed = self.0.open.change_membership(change, false).await;
+        changed.map(drop).map_err(|error| ChangeFailed(error.to_string()))
+    }
+
+    /// Hands leadership to a voter that has the whole log, and returns once it leads.
+    ///
+    /// # Errors
+    /// It did not take over in time; whoever wins the next election leads.
+    pub async fn transfer_leader(
+        &self,
+        to: MemberId,
+        timeout: Duration,
+    ) -> Result<(), ChangeFailed> {
+        let deadline = Instant::now() + timeout;
+        self.until_caught_up(to, deadline).await?;
+        let transfer = self.0.open.trigger().transfer_leader(to.0).await;
+        transfer.map_err(|error| ChangeFailed(error.to_string()))?;
+        let mut leadership = self.leadership();
+        let taken = leadership.wait_for(|now| now.leader == Some(to));
+        match tokio::time::timeout_at(deadline, taken).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_)) | Err(_) => Err(ChangeFailed(format!("{to} did not take over in time"))),
+        }
+    }
+
+    /// Waits until a voter's log is as long as ours: only then may it be told to take over, since openraft
+    /// never takes the order back.
+    async fn until_caught_up(&self, id: MemberId, deadline: Instant) -> Result<(), ChangeFailed> {
+        let mut metrics = self.0.metrics.clone();
+        let level = metrics.wait_for(|metrics| {
+            let last = metrics.last_log_index.unwrap_or(0);
+            let matched = matched(metrics).and_then(|matched| matched.get(&id).copied().flatten());
+            matched.is_some_and(|matched| matched + TRANSFER_LAG_MAX >= last)
+        });
+        match tokio::time::timeout_at(deadline, level).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_)) | Err(_) => Err(ChangeFailed(format!("{id} does not catch up"))),
+        }
+    }
+
+    /// The voter that leadership should go to when this member stops: the one with the longest log.
+    /// `None` when this member does not lead, or is the only voter.
+    pub fn successor(&self) -> Option<MemberId> {
+        let metrics = self.0.metrics.borrow();
+        let voters: BTreeSet<u64> = metrics.membership_config.voter_ids().collect();
+        let others = matched(&metrics)?.into_iter();
+        let others = others.filter(|(id, _)| voters.contains(&id.0) && *id != self.0.id);
+        others.max_by_key(|(_, matched)| *matched).map(|(id, _)| id)
+    }
+
+    /// Asks another member something of the layer above.
+    ///
+    /// # Errors
+    /// No answer came; see [`PeerError`] for which of them leave open whether the request arrived.
+    pub async fn call(
+        &self,
+        to: MemberId,
+        request: Bytes,
+        timeout: Duration,
+    ) -> Result<Bytes, PeerError> {
+        let _ = (to, request, timeout);
+        unimplemented!()
+    }
+
+    /// Has this member been connected to that one for so long?
+    pub fn connected_for(&self, id: MemberId, duration: Duration) -> bool {
+        let _ = (id, duration);
+        unimplemented!()
+    }
+
+    /// Lets the log be purged up to what is applied now, less what stays for members that lag.
+    pub(crate) async fn flush_and_purge(&self) {
+        // A failure is Raft's end, which is announced elsewhere.
+        let _ = self.0.open.trigger().snapshot().await;
+    }
+
+    /// Ends Raft on this member. Leadership should have been handed over before.
+    pub async fn shut_down(&self) {
+        // It ends in any case; a task that panicked has aborted the process.
+        let _ = self.0.open.shutdown().await;
+        self.0.applied.close();
+    }
+}
+
+/// Entries that a transfer target may lack when it is told to take over; it gets them before the order
+/// reaches it, in order on the same connection, or refuses.
+const TRANSFER_LAG_MAX: u64 = 64;
+
+/// A change that Raft did not carry out, in openraft's words, for the log.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct ChangeFailed(String);
+
+/// The newest index that each member is known to hold; `None` when this member does not lead.
+fn matched(metrics: &OpenMetrics) -> Option<BTreeMap<MemberId, Option<u64>>> {
+    let replication = metrics.replication.as_ref()?;
+    let index = |id: &Option<_>| id.as_ref().map(openraft_index);
+    Some(replication.iter().map(|(id, matching)| (MemberId(*id), index(matching))).collect())
+}
+
+fn openraft_index(id: &openraft::type_config::alias::LogIdOf<TypeConfig>) -> u64 {
+    id.index()
+}
+
+/// Judges who leads, at every change and once per heartbeat, until Raft has ended.
+async fn watch_leadership(
+    id: MemberId,
+    mut metrics: watch::Receiver<OpenMetrics>,
+    heard: Heard,
+    timing: Timing,
+    leadership: watch::Sender<Leadership>,
+) {
+    loop {
+        let evidence = {
+            let metrics = metrics.borrow_and_update();
+            let mut voters = metrics.membership_config.voter_ids();
+            Evidence {
+                id,
+                term: metrics.current_term,
+                leader: metrics.current_leader.map(MemberId),
+                alone: voters.next() == Some(id.0) && voters.next().is_none(),
+                quorum_acked: metrics
+                    .last_quorum_acked
+                    .and_then(|at| Instant::now().checked_sub(openraft::Instant::elapsed(&*at))),
+                heard: heard.last(),
+            }
+        };
+        let now = leadership::judge(evidence, Instant::now(), timing.election);
+        leadership.send_if_modified(|shown| std::mem::replace(shown, now) != now);
+        if let Ok(Err(_)) = tokio::time::timeout(timing.heartbeat, metrics.changed()).await {
+            return;
+        }
+    }
+}

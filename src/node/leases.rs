@@ -1,8 +1,20 @@
 //! Leases as clients see them: keep-alive and remaining time, answered by the leader's clock.
 
-use bytes::Bytes;
+use std::time::Duration;
 
-use crate::{node::Error, types::LeaseId};
+use bytes::Bytes;
+use tokio::time::{Instant, timeout_at};
+
+use crate::{
+    node::{
+        Error,
+        ask::{AskError, Leader},
+        read::{Freshness, Reader},
+    },
+    proto::peer::{self, reply, request},
+    raft::Raft,
+    types::LeaseId,
+};
 
 /// What is left of a lease.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,28 +26,87 @@ pub struct TimeToLive {
     pub keys: Vec<Bytes>,
 }
 
+/// How long to wait before asking again who leads, when nothing announces a change.
+const LEADER_RETRY: Duration = Duration::from_millis(20);
+
+/// Leases as clients see them. Clones share everything.
 #[derive(Clone)]
-pub struct Leases {}
+pub struct Leases {
+    raft: Raft,
+    leader: Leader,
+    reader: Reader,
+    timeout: Duration,
+}
 
 impl Leases {
+    pub(crate) fn new(raft: Raft, leader: Leader, reader: Reader, timeout: Duration) -> Leases {
+        Leases { raft, leader, reader, timeout }
+    }
+
     /// Renews a lease through the leader. The granted seconds; `None` when there is no such lease.
+    ///
+    /// # Errors
+    /// No leader could be asked in time.
     pub async fn keep_alive(&self, id: LeaseId) -> Result<Option<i64>, Error> {
-        let _ = id;
-        unimplemented!()
+        let request = request::Request::LeaseRenew(peer::LeaseRenew { id: id.get() });
+        match self.ask(request).await? {
+            reply::Reply::LeaseRenew(reply) => Ok((reply.ttl > 0).then_some(reply.ttl)),
+            _ => Err(Error::TimeoutConnectionLost),
+        }
     }
 
     /// `None` when there is no such lease.
+    ///
+    /// # Errors
+    /// No leader could be asked in time, or the store can't be read.
     pub async fn time_to_live(
         &self,
         id: LeaseId,
         with_keys: bool,
     ) -> Result<Option<TimeToLive>, Error> {
-        let _ = (id, with_keys);
-        unimplemented!()
+        let request = request::Request::LeaseTimeToLive(peer::LeaseTimeToLive { id: id.get() });
+        let reply::Reply::LeaseTimeToLive(reply) = self.ask(request).await? else {
+            return Err(Error::TimeoutConnectionLost);
+        };
+        if reply.gone {
+            return Ok(None);
+        }
+        let keys = match with_keys {
+            true => self.reader.view(Freshness::Linearizable).await?.lease_keys(id)?,
+            false => Vec::new(),
+        };
+        let (remaining_secs, granted_secs) = (reply.remaining_secs, reply.granted_secs);
+        Ok(Some(TimeToLive { remaining_secs, granted_secs, keys }))
     }
 
-    /// All leases, the next to expire first.
+    /// All leases, by id.
+    ///
+    /// # Errors
+    /// No leader could be asked in time, or the store can't be read.
     pub async fn list(&self) -> Result<Vec<LeaseId>, Error> {
-        unimplemented!()
+        let leases = self.reader.view(Freshness::Linearizable).await?.leases()?;
+        Ok(leases.into_iter().map(|lease| lease.id).collect())
+    }
+
+    /// Asks until a leader answers. Asking twice is safe: a renewal renewed is a renewal.
+    async fn ask(&self, request: request::Request) -> Result<reply::Reply, Error> {
+        let deadline = Instant::now() + self.timeout;
+        let mut leadership = self.raft.leadership();
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.leader.ask(request.clone(), left).await {
+                Ok(reply) => return Ok(reply),
+                Err(AskError::Timeout) => return Err(Error::Timeout),
+                Err(AskError::NoLeader | AskError::ConnectionLost) => (),
+            }
+            if self.raft.is_stopped() {
+                return Err(Error::Stopped);
+            }
+            if Instant::now() >= deadline {
+                return Err(Error::Timeout);
+            }
+            let retry = deadline.min(Instant::now() + LEADER_RETRY);
+            let _ = timeout_at(retry, leadership.changed()).await;
+        }
     }
 }

@@ -1,45 +1,174 @@
 //! Changing who belongs to the cluster.
+//!
+//! The membership list is replicated state like any other; Raft's own membership follows it. A command
+//! changes the list, and the leader then brings Raft's voters and learners in line with it, one step at a
+//! time (`reconcile.rs`). So an added voter counts for quorums only once it has caught up.
 
-use crate::{node::Error, proto::etcdserverpb::Member, types::MemberId};
+use std::time::{Duration, SystemTime};
 
+use crate::{
+    cluster,
+    node::{
+        Error, Identity,
+        ask::{AskError, Leader},
+        propose::Proposer,
+        read::{Freshness, Reader},
+    },
+    proto::{
+        command::{MemberAdd, command::Operation},
+        etcdserverpb::{Member, MemberPromoteRequest, MemberRemoveRequest, MemberUpdateRequest},
+        peer::{self, reply, request},
+    },
+    raft::Raft,
+    state_machine::{Rejection, Reply},
+    types::MemberId,
+};
+
+/// Rules of the cluster that flags set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MembershipRules {
+    /// etcd's max-learners.
+    pub max_learners: u64,
+    /// etcd's strict-reconfig-check.
+    pub strict: bool,
+    /// etcd's initial-cluster-token: part of what ids are computed from.
+    pub token: String,
+}
+
+/// The membership list and its changes. Clones share everything.
 #[derive(Clone)]
-pub struct Membership {}
+pub struct Membership {
+    pub(crate) identity: Identity,
+    pub(crate) raft: Raft,
+    pub(crate) leader: Leader,
+    pub(crate) proposer: Proposer,
+    pub(crate) reader: Reader,
+    pub(crate) rules: MembershipRules,
+    pub(crate) timeout: Duration,
+}
+
+/// A voter must have been connected for so long to count as healthy, as in etcd.
+const HEALTHY_AFTER: Duration = Duration::from_secs(5);
 
 impl Membership {
     /// The list, as this member has it or as a quorum has it.
+    ///
+    /// # Errors
+    /// No leader could be asked in time, or the store can't be read.
     pub async fn list(&self, linearizable: bool) -> Result<Vec<Member>, Error> {
-        let _ = linearizable;
-        unimplemented!()
+        let freshness = if linearizable { Freshness::Linearizable } else { Freshness::Any };
+        let members = self.reader.view(freshness).await?.members()?;
+        Ok(members.rows.into_iter().map(|row| row.member).collect())
     }
 
     /// The new member, and the list with it. Peer URLs have been checked.
+    ///
+    /// # Errors
+    /// The change was refused, or its outcome is unknown.
     pub async fn add(
         &self,
         peer_urls: Vec<String>,
         learner: bool,
     ) -> Result<(Member, Vec<Member>), Error> {
-        let _ = (peer_urls, learner);
-        unimplemented!()
+        self.check_health().await?;
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        let id =
+            cluster::member_id(&peer_urls, &self.rules.token, now.ok().map(|now| now.as_secs()));
+        let member =
+            Member { id: id.0, peer_ur_ls: peer_urls, is_learner: learner, ..Default::default() };
+        let add = MemberAdd {
+            member: Some(member),
+            max_learners: self.rules.max_learners,
+            strict: self.rules.strict,
+        };
+        self.change(Operation::MemberAdd(add)).await
     }
 
+    /// The list without the member.
+    ///
+    /// # Errors
+    /// The change was refused, or its outcome is unknown.
     pub async fn remove(&self, id: MemberId) -> Result<Vec<Member>, Error> {
-        let _ = id;
-        unimplemented!()
+        let remove = Operation::MemberRemove(MemberRemoveRequest { id: id.0 });
+        self.change(remove).await.map(|(_, members)| members)
     }
 
+    /// The list with the member's new peer URLs.
+    ///
+    /// # Errors
+    /// The change was refused, or its outcome is unknown.
     pub async fn update(&self, id: MemberId, peer_urls: Vec<String>) -> Result<Vec<Member>, Error> {
-        let _ = (id, peer_urls);
-        unimplemented!()
+        let update = MemberUpdateRequest { id: id.0, peer_ur_ls: peer_urls };
+        self.change(Operation::MemberUpdate(update)).await.map(|(_, members)| members)
     }
 
+    /// The list with the learner as a voter.
+    ///
+    /// # Errors
+    /// The learner is not in sync, the change was refused, or its outcome is unknown.
     pub async fn promote(&self, id: MemberId) -> Result<Vec<Member>, Error> {
-        let _ = id;
-        unimplemented!()
+        let members = self.reader.view(Freshness::Linearizable).await?.members()?;
+        let row = members.rows.iter().find(|row| row.member.id == id.0);
+        match row {
+            None => return Err(rejected(cluster::Rejection::NotFound(id))),
+            Some(row) if !row.member.is_learner => {
+                return Err(rejected(cluster::Rejection::NotLearner(id)));
+            }
+            Some(_) => (),
+        }
+        let ask = request::Request::MemberPromote(peer::MemberPromote { id: id.0 });
+        match self.leader.ask(ask, self.timeout).await {
+            Ok(reply::Reply::MemberPromote(reply)) if reply.ready => (),
+            Ok(reply::Reply::MemberPromote(_)) => return Err(Error::LearnerNotReady),
+            Ok(_) | Err(AskError::ConnectionLost) => return Err(Error::LeaderChanged),
+            Err(AskError::NoLeader) => return Err(Error::NoLeader),
+            Err(AskError::Timeout) => return Err(Error::Timeout),
+        }
+        let promote = Operation::MemberPromote(MemberPromoteRequest { id: id.0 });
+        self.change(promote).await.map(|(_, members)| members)
     }
 
     /// Hands leadership to another voter. Only the leader can.
+    ///
+    /// # Errors
+    /// This member does not lead, `to` can't, or `to` did not take over in time.
     pub async fn move_leader(&self, to: MemberId) -> Result<(), Error> {
-        let _ = to;
-        unimplemented!()
+        let leader = self.raft.leadership().borrow().leader.ok_or(Error::NoLeader)?;
+        if leader != self.identity.member {
+            return Err(Error::NotLeader);
+        }
+        if to == self.identity.member {
+            return Ok(());
+        }
+        if !self.raft.voters().contains(&to) {
+            return Err(Error::BadTransferee);
+        }
+        self.raft.transfer_leader(to, self.timeout).await.map_err(|_| Error::TransferTimeout)
     }
+
+    async fn change(&self, operation: Operation) -> Result<(Member, Vec<Member>), Error> {
+        match self.proposer.command(operation).await?.0 {
+            Reply::Members { member, members } => Ok((member, members)),
+            _ => Err(Error::Stopped),
+        }
+    }
+
+    /// Refuses to grow a cluster in which too few members have been connected for a while.
+    async fn check_health(&self) -> Result<(), Error> {
+        if !self.rules.strict {
+            return Ok(());
+        }
+        let voters = self.raft.voters();
+        let healthy = voters
+            .iter()
+            .filter(|id| {
+                **id == self.identity.member || self.raft.connected_for(**id, HEALTHY_AFTER)
+            })
+            .count();
+        if healthy > voters.len() / 2 { Ok(()) } else { Err(Error::Unhealthy) }
+    }
+}
+
+fn rejected(rejection: cluster::Rejection) -> Error {
+    Error::Rejected(Rejection::Cluster(rejection))
 }

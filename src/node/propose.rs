@@ -1,87 +1,87 @@
 //! Proposing commands. The last place where randomness and clocks exist: whatever members could decide
 //! differently is decided here.
 
-use crate::{
-    node::{Caller, Error},
-    proto::{
-        command::command,
-        etcdserverpb::{
-            CompactionRequest, DeleteRangeRequest, DeleteRangeResponse, LeaseGrantRequest,
-            LeaseGrantResponse, LeaseRevokeRequest, PutRequest, PutResponse, TxnRequest,
-            TxnResponse,
-        },
-    },
-    state_machine::Reply,
-    types::Revision,
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use prost::Message;
+use tokio::{
+    sync::{Semaphore, mpsc},
+    time::{Instant, timeout_at},
 };
 
-/// A request that changes the store, with the type of its answer.
-pub trait Operation {
-    type Reply;
+use crate::{
+    node::{
+        Caller, Error,
+        ask::{AskError, Leader},
+        operation::Operation,
+        replies::{Fate, Replies},
+    },
+    proto::{
+        command::{Command, command},
+        peer::{Propose, reply, request},
+    },
+    state_machine::{Applied, Reply},
+    types::{MemberId, Revision},
+};
 
-    fn into_operation(self) -> command::Operation;
+/// Proposals handed to the leader at once.
+const BATCH_MAX: usize = 256;
 
-    /// The one place where a reply of the wrong kind could show; that would be our bug.
-    ///
-    /// `revision` is that of the key space after the command.
-    fn reply(reply: Reply, revision: Revision) -> Option<Self::Reply>;
-}
+/// Proposals that wait for their batch. Small: admission is bounded by bytes, this only smooths.
+const QUEUE_MAX: usize = 1024;
 
-macro_rules! operation {
-    ($request:ty => $variant:ident => $response:ty) => {
-        impl Operation for $request {
-            type Reply = $response;
+/// Bytes of commands under way at one member, from admission to reply. Bounds what a stalled cluster
+/// makes a member hold in memory.
+const BYTES_IN_FLIGHT_MAX: usize = 64 << 20;
 
-            fn into_operation(self) -> command::Operation {
-                command::Operation::$variant(self)
-            }
+/// Entries that may be committed and not yet applied before new proposals are refused, as in etcd.
+const APPLY_GAP_MAX: u64 = 5000;
 
-            fn reply(reply: Reply, _: Revision) -> Option<$response> {
-                match reply {
-                    Reply::$variant(response) => Some(response),
-                    _ => None,
-                }
-            }
-        }
-    };
-}
+/// How long to wait before asking again who leads, when nothing announces a change.
+const LEADER_RETRY: Duration = Duration::from_millis(20);
 
-operation!(PutRequest => Put => PutResponse);
-operation!(DeleteRangeRequest => DeleteRange => DeleteRangeResponse);
-operation!(TxnRequest => Txn => TxnResponse);
-operation!(LeaseGrantRequest => LeaseGrant => LeaseGrantResponse);
-
-/// The answer is the revision of the key space, for the header.
-impl Operation for CompactionRequest {
-    type Reply = Revision;
-
-    fn into_operation(self) -> command::Operation {
-        command::Operation::Compact(self)
-    }
-
-    fn reply(reply: Reply, revision: Revision) -> Option<Revision> {
-        matches!(reply, Reply::Compact).then_some(revision)
-    }
-}
-
-/// The answer is the revision of the key space, for the header.
-impl Operation for LeaseRevokeRequest {
-    type Reply = Revision;
-
-    fn into_operation(self) -> command::Operation {
-        command::Operation::LeaseRevoke(self)
-    }
-
-    fn reply(reply: Reply, revision: Revision) -> Option<Revision> {
-        matches!(reply, Reply::Done).then_some(revision)
-    }
-}
-
-/// Proposes operations and waits for their replies.
+/// Proposes operations and waits for their replies. Clones share the queue.
 #[derive(Clone)]
-pub struct Proposer {}
+pub struct Proposer(Arc<Shared>);
+
+struct Shared {
+    queue: mpsc::Sender<Proposal>,
+    replies: Replies,
+    leader: Leader,
+    raft: crate::raft::Raft,
+    bytes: Semaphore,
+    limits: Limits,
+}
+
+/// What a proposal may cost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// etcd's max-request-bytes.
+    pub request_bytes: usize,
+    /// From the arrival of a request to giving up: etcd's 5 s and two election timeouts.
+    pub timeout: Duration,
+}
+
+struct Proposal {
+    id: u64,
+    command: Bytes,
+}
 
 impl Proposer {
+    /// The handle, and the task that serves it until every handle is gone.
+    pub(crate) fn new(
+        raft: crate::raft::Raft,
+        leader: Leader,
+        replies: Replies,
+        limits: Limits,
+    ) -> (Proposer, impl Future<Output = ()> + Send + 'static) {
+        let (queue, inbox) = mpsc::channel(QUEUE_MAX);
+        let task = dispatch(inbox, leader.clone(), replies.clone(), limits.timeout);
+        let bytes = Semaphore::new(BYTES_IN_FLIGHT_MAX);
+        (Proposer(Arc::new(Shared { queue, replies, leader, raft, bytes, limits })), task)
+    }
+
     /// Returns once this member has applied the command, so that the caller reads its own write here.
     ///
     /// # Errors
@@ -91,7 +91,142 @@ impl Proposer {
         caller: &Caller,
         operation: O,
     ) -> Result<O::Reply, Error> {
-        let _ = (caller, operation);
-        unimplemented!()
+        let applied = self.apply(caller, operation.into_operation()).await?;
+        let reply = applied.reply.map_err(Error::Rejected)?;
+        O::reply(reply, applied.revision).ok_or(Error::Stopped)
+    }
+
+    /// The reply of a command that has no client message of its own, with the revision after it.
+    pub(crate) async fn command(
+        &self,
+        operation: command::Operation,
+    ) -> Result<(Reply, Revision), Error> {
+        let applied = self.apply(&Caller::default(), operation).await?;
+        Ok((applied.reply.map_err(Error::Rejected)?, applied.revision))
+    }
+
+    /// Proposals without an answer.
+    pub fn pending(&self) -> usize {
+        self.0.replies.len()
+    }
+
+    async fn apply(
+        &self,
+        caller: &Caller,
+        operation: command::Operation,
+    ) -> Result<Applied, Error> {
+        let deadline = Instant::now() + self.0.limits.timeout;
+        if self.0.raft.apply_gap() > APPLY_GAP_MAX {
+            return Err(Error::TooManyRequests);
+        }
+        let mut command = Command {
+            user: caller.user.clone(),
+            auth_revision: caller.auth_revision,
+            operation: Some(operation),
+            ..Default::default()
+        };
+        let id = self.0.replies.stamp(&mut command);
+        let encoded = Bytes::from(command.encode_to_vec());
+        if encoded.len() > self.0.limits.request_bytes + COMMAND_OVERHEAD_MAX {
+            return Err(Error::RequestTooLarge);
+        }
+        let cost = u32::try_from(encoded.len()).map_err(|_| Error::RequestTooLarge)?;
+        let admitted = timeout_at(deadline, self.0.bytes.acquire_many(cost)).await;
+        let _admitted =
+            admitted.map_err(|_| Error::TooManyRequests)?.map_err(|_| Error::Stopped)?;
+        self.until_settled(id, encoded, deadline).await
+    }
+
+    /// Proposes until the command is in some leader's log, and waits for what comes of it. Proposing
+    /// again happens only where it is certain that the command entered no log.
+    async fn until_settled(
+        &self,
+        id: u64,
+        command: Bytes,
+        deadline: Instant,
+    ) -> Result<Applied, Error> {
+        loop {
+            let waiter = self.0.replies.wait(id);
+            let proposal = Proposal { id, command: command.clone() };
+            let leader = self.0.leader.now();
+            timeout_at(deadline, self.0.queue.send(proposal))
+                .await
+                .map_err(|_| Error::Timeout)?
+                .map_err(|_| Error::Stopped)?;
+            match timeout_at(deadline, waiter.fate()).await {
+                Ok(Fate::Applied(applied)) => return Ok(*applied),
+                Ok(Fate::Unknown) => return Err(Error::TimeoutLeaderFail),
+                Ok(Fate::ConnectionLost) => return Err(Error::TimeoutConnectionLost),
+                Ok(Fate::NotProposed) if self.0.raft.is_stopped() => return Err(Error::Stopped),
+                Ok(Fate::NotProposed) => self.leader_other_than(leader, deadline).await?,
+                Err(_) => return Err(Error::Timeout),
+            }
+        }
+    }
+
+    /// Waits until somebody leads, preferably somebody else than `tried`.
+    async fn leader_other_than(
+        &self,
+        tried: Option<MemberId>,
+        deadline: Instant,
+    ) -> Result<(), Error> {
+        let mut leadership = self.0.raft.leadership();
+        let retry = deadline.min(Instant::now() + LEADER_RETRY);
+        let changed = leadership.wait_for(|now| now.leader.is_some() && now.leader != tried);
+        let waited = timeout_at(retry, changed).await;
+        match waited {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_)) => Err(Error::Stopped),
+            Err(_) if Instant::now() >= deadline => Err(Error::Timeout),
+            Err(_) => Ok(()),
+        }
+    }
+}
+
+/// Encoding of a command beyond the client's own message.
+const COMMAND_OVERHEAD_MAX: usize = 1024;
+
+/// Collects what has been proposed meanwhile and hands it to the leader, batch after batch. Batches
+/// overlap: order between concurrent requests means nothing.
+async fn dispatch(
+    mut inbox: mpsc::Receiver<Proposal>,
+    leader: Leader,
+    replies: Replies,
+    timeout: Duration,
+) {
+    let mut batch = Vec::with_capacity(BATCH_MAX);
+    let mut under_way = tokio::task::JoinSet::new();
+    while inbox.recv_many(&mut batch, BATCH_MAX).await > 0 {
+        let batch = std::mem::replace(&mut batch, Vec::with_capacity(BATCH_MAX));
+        under_way.spawn(hand_over(batch, leader.clone(), replies.clone(), timeout));
+        while under_way.try_join_next().is_some() {}
+    }
+}
+
+async fn hand_over(batch: Vec<Proposal>, leader: Leader, replies: Replies, timeout: Duration) {
+    let (ids, commands): (Vec<u64>, Vec<Bytes>) =
+        batch.into_iter().map(|proposal| (proposal.id, proposal.command)).unzip();
+    let asked = leader.ask(request::Request::Propose(Propose { commands }), timeout).await;
+    let settle = |positions: Vec<u32>, fate: fn() -> Fate| {
+        for position in positions {
+            if let Some(id) = usize::try_from(position).ok().and_then(|at| ids.get(at)) {
+                replies.settle(*id, fate());
+            }
+        }
+    };
+    match asked {
+        // What was committed is settled by applying it here.
+        Ok(reply::Reply::Propose(reply)) => {
+            settle(reply.refused, || Fate::NotProposed);
+            settle(reply.unknown, || Fate::Unknown);
+        }
+        Ok(_) | Err(AskError::ConnectionLost) => {
+            ids.iter().for_each(|id| replies.settle(*id, Fate::ConnectionLost));
+        }
+        Err(AskError::NoLeader) => {
+            ids.iter().for_each(|id| replies.settle(*id, Fate::NotProposed));
+        }
+        // The waits have deadlines of their own.
+        Err(AskError::Timeout) => (),
     }
 }

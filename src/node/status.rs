@@ -2,7 +2,11 @@
 
 use tokio::sync::watch;
 
-use crate::{storage::Sizes, types::MemberId};
+use crate::{
+    raft::{Leadership, Raft},
+    storage::{Sizes, Storage},
+    types::MemberId,
+};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Status {
@@ -18,21 +22,39 @@ pub struct Status {
     pub quota_bytes: i64,
 }
 
+/// Tells the status of a running member. Clones share it.
 #[derive(Clone)]
-pub struct StatusHandle {}
+pub struct StatusHandle {
+    raft: Raft,
+    storage: Storage,
+    quota_bytes: i64,
+}
 
 impl StatusHandle {
+    pub(crate) fn new(raft: Raft, storage: Storage, quota_bytes: i64) -> StatusHandle {
+        StatusHandle { raft, storage, quota_bytes }
+    }
+
     pub fn now(&self) -> Status {
-        unimplemented!()
+        let Leadership { leader, term } = *self.raft.leadership().borrow();
+        Status {
+            leader,
+            term,
+            committed_index: self.raft.committed_index(),
+            applied_index: self.raft.applied().index(),
+            is_learner: !self.raft.voters().contains(&self.raft.id()),
+            sizes: self.storage.sizes(),
+            quota_bytes: self.quota_bytes,
+        }
     }
 
     /// The Raft term, for headers.
     pub fn term(&self) -> u64 {
-        unimplemented!()
+        self.raft.leadership().borrow().term
     }
 
-    /// Who leads, by the same rule as [`Status::leader`]; changes are announced.
-    pub fn leader(&self) -> watch::Receiver<Option<MemberId>> {
-        unimplemented!()
+    /// Who leads, by the same rule as [`Status::leader`], and in which term; changes are announced.
+    pub fn leadership(&self) -> watch::Receiver<Leadership> {
+        self.raft.leadership()
     }
 }

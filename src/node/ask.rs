@@ -1,0 +1,74 @@
+//! Asking the leader: this member itself, or another one over the urgent connection.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use prost::Message;
+
+use crate::{
+    node::answer::Answers,
+    proto::peer::{Reply, Request, reply, request},
+    raft::{PeerError, Raft},
+    types::MemberId,
+};
+
+/// Why the leader gave no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AskError {
+    /// Nobody to ask, or the asked member does not lead: nothing was done.
+    NoLeader,
+    /// The connection ended before an answer: nobody knows.
+    ConnectionLost,
+    /// No answer in time: nobody knows.
+    Timeout,
+}
+
+/// The way to whoever leads. Clones share it.
+#[derive(Clone)]
+pub(crate) struct Leader {
+    raft: Raft,
+    answers: Answers,
+}
+
+impl Leader {
+    pub(crate) fn new(raft: Raft, answers: Answers) -> Leader {
+        Leader { raft, answers }
+    }
+
+    pub(crate) fn now(&self) -> Option<MemberId> {
+        self.raft.leadership().borrow().leader
+    }
+
+    /// Asks whoever leads now; a change of leader is the caller's to handle.
+    pub(crate) async fn ask(
+        &self,
+        request: request::Request,
+        timeout: Duration,
+    ) -> Result<reply::Reply, AskError> {
+        let leader = self.now().ok_or(AskError::NoLeader)?;
+        let reply = if leader == self.raft.id() {
+            let answer = self.answers.answer(request);
+            tokio::time::timeout(timeout, answer).await.map_err(|_| AskError::Timeout)?
+        } else {
+            let request = Request { request: Some(request) };
+            let encoded = Bytes::from(request.encode_to_vec());
+            let answer = self.raft.call(leader, encoded, timeout).await.map_err(ask_error)?;
+            let reply = Reply::decode(answer).map_err(|_| AskError::ConnectionLost)?;
+            reply.reply.ok_or(AskError::ConnectionLost)?
+        };
+        match reply {
+            reply::Reply::NotLeader(_) => Err(AskError::NoLeader),
+            reply => Ok(reply),
+        }
+    }
+}
+
+fn ask_error(error: PeerError) -> AskError {
+    match error {
+        PeerError::Unreachable(_) | PeerError::Refused(_) => AskError::NoLeader,
+        PeerError::Timeout => AskError::Timeout,
+        PeerError::Disconnected | PeerError::Failed(_) | PeerError::Protocol(_) => {
+            AskError::ConnectionLost
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! The leader's part of leases: how much time each has left, revoking what has run out, and writing the
+//! remaining time into the log so that it outlives the leader.
+//!
+//! Deadlines are in this process's monotonic time and never leave it. What other members know is the
+//! granted time and the last checkpoint, so a lease that changes its leader lives as long as its last
+//! checkpoint said, and one election timeout longer.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use prost::Message;
+use tokio::time::Instant;
+
+use crate::{
+    lease::{self, ExpiryQueue, Lease},
+    proto::{
+        command::{Command, command::Operation},
+        etcdserverpb::{LeaseCheckpoint, LeaseCheckpointRequest, LeaseRevokeRequest},
+    },
+    raft::Raft,
+    types::LeaseId,
+};
+
+/// Leases revoked with one batch of proposals; the rest follows at the next turn.
+const REVOKE_MAX: usize = 1000;
+
+/// Leases in one checkpoint command.
+const CHECKPOINT_MAX: usize = 1000;
+
+/// Knows the time that leases have left while this member leads. Clones share it.
+#[derive(Clone)]
+pub(crate) struct LeaseKeeper {
+    raft: Raft,
+    timers: Arc<Mutex<Option<Timers>>>,
+}
+
+/// Exists while this member leads.
+struct Timers {
+    queue: ExpiryQueue,
+    /// Term in which this member leads; timers of another term are of no use.
+    term: u64,
+}
+
+impl LeaseKeeper {
+    pub(crate) fn new(raft: Raft) -> LeaseKeeper {
+        LeaseKeeper { raft, timers: Arc::default() }
+    }
+
+    /// Told by the apply thread what happened to the lease table, in order.
+    pub(crate) fn applied(&self, changes: &[lease::Change], now: Instant) {
+        let mut timers = self.lock();
+        let Some(timers) = timers.as_mut() else { return };
+        for change in changes {
+            match change {
+                lease::Change::Granted(lease) => timers.queue.grant(*lease, now.into_std()),
+                lease::Change::Revoked(id) => timers.queue.forget(*id),
+                lease::Change::Checkpointed(lease) => timers.queue.checkpointed(*lease),
+            }
+        }
+    }
+
+    /// This member leads: takes over all leases of the table, each with what its row says is left.
+    /// The caller holds back applying meanwhile, or a change between table and timers would be lost.
+    pub(crate) fn take_over(
+        &self,
+        term: u64,
+        leases: Vec<Lease>,
+        now: Instant,
+        extension: Duration,
+    ) {
+        let queue = ExpiryQueue::promote(leases, now.into_std(), extension);
+        *self.lock() = Some(Timers { queue, term });
+    }
+
+    pub(crate) fn step_down(&self) {
+        *self.lock() = None;
+    }
+
+    /// The granted seconds, 0 when there is no such lease or it has run out; `None` when this member
+    /// can't prove that it leads.
+    pub(crate) async fn renew(&self, id: LeaseId) -> Option<i64> {
+        // A deposed leader must not give a lease more time than the new one does.
+        let index = self.raft.read_index().await.ok()?;
+        self.raft.applied().wait(index).await.ok()?;
+        let Some(lease) = self.lock().as_ref()?.queue.get(id) else { return Some(0) };
+        if self.lock().as_ref()?.queue.remaining(id, Instant::now().into_std()).is_none() {
+            // Run out: it stays so, even though its revocation may not have been applied yet.
+            return Some(0);
+        }
+        if lease.remaining_secs.is_some() {
+            // Other members believe that less is left: tell them first.
+            let reset = LeaseCheckpoint { id: id.get(), remaining_ttl: 0 };
+            self.checkpoint(vec![reset]).await?;
+        }
+        let mut timers = self.lock();
+        let renewed = timers.as_mut()?.queue.renew(id, Instant::now().into_std());
+        Some(if renewed { lease.ttl_secs } else { 0 })
+    }
+
+    /// Remaining and granted seconds. Outer `None`: this member does not lead.
+    pub(crate) fn time_to_live(&self, id: LeaseId) -> Option<Option<(i64, i64)>> {
+        let timers = self.lock();
+        let queue = &timers.as_ref()?.queue;
+        let left = queue.remaining(id, Instant::now().into_std());
+        Some(queue.get(id).zip(left).map(|(lease, left)| {
+            (i64::try_from(left.as_secs()).unwrap_or(i64::MAX), lease.ttl_secs)
+        }))
+    }
+
+    /// One turn of the leader's work. True asks for another turn at once.
+    pub(crate) async fn turn(&self) -> bool {
+        let now = Instant::now().into_std();
+        let (due, fading): (Vec<LeaseId>, Vec<LeaseCheckpoint>) = {
+            let timers = self.lock();
+            let Some(timers) = timers.as_ref() else { return false };
+            let leadership = *self.raft.leadership().borrow();
+            if leadership.leader != Some(self.raft.id()) || leadership.term != timers.term {
+                return false;
+            }
+            let due = timers.queue.due(now).take(REVOKE_MAX).collect();
+            (due, timers.queue.fading(now, CHECKPOINT_MAX))
+        };
+        let more = due.len() == REVOKE_MAX || fading.len() == CHECKPOINT_MAX;
+        if !fading.is_empty() {
+            self.checkpoint(fading).await;
+        }
+        let revocations = due
+            .into_iter()
+            .map(|id| encode(Operation::LeaseRevoke(LeaseRevokeRequest { id: id.get() })));
+        // Proposed here and not forwarded: whoever lost leadership must not revoke.
+        let proposed = self.raft.propose(revocations.collect()).await;
+        more && proposed.iter().all(Result::is_ok)
+    }
+
+    /// `None` when the checkpoint may not have been applied.
+    async fn checkpoint(&self, checkpoints: Vec<LeaseCheckpoint>) -> Option<()> {
+        let command = encode(Operation::LeaseCheckpoint(LeaseCheckpointRequest { checkpoints }));
+        self.raft.propose(vec![command]).await.pop()?.ok()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Timers>> {
+        self.timers.lock().expect("no code panics while it holds this lock")
+    }
+}
+
+/// A command that nobody waits for by name.
+fn encode(operation: Operation) -> Bytes {
+    let command = Command { operation: Some(operation), ..Default::default() };
+    Bytes::from(command.encode_to_vec())
+}
