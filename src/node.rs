@@ -2,15 +2,18 @@
 
 mod answer;
 mod ask;
+mod background;
 mod error;
 mod keeper;
 mod leases;
 mod membership;
 mod operation;
+mod peers;
 mod propose;
 mod read;
 mod reconcile;
 mod replies;
+mod start;
 mod status;
 
 pub use error::Error;
@@ -19,6 +22,7 @@ pub use membership::{Membership, MembershipRules};
 pub use operation::Operation;
 pub use propose::{Limits, Proposer};
 pub use read::{Freshness, Reader};
+pub use start::{Ended, Options, Running};
 pub use status::{Status, StatusHandle};
 
 use crate::{

@@ -6,9 +6,15 @@
 mod applied;
 mod apply;
 mod config;
+mod frame;
+mod incoming;
 mod leadership;
 mod log_store;
-mod peers;
+pub mod message;
+pub mod network;
+mod outgoing;
+pub mod peers;
+mod start;
 mod type_config;
 
 use std::{
@@ -19,14 +25,20 @@ use std::{
 
 use bytes::Bytes;
 use futures::StreamExt;
-use openraft::{ChangeMembers, ReadPolicy, error::ClientWriteError, impls::EmptyNode};
+use openraft::{
+    ChangeMembers, ReadPolicy, async_runtime::watch::WatchReceiver, error::ClientWriteError,
+    impls::EmptyNode, type_config::alias::WatchReceiverOf,
+};
 use tokio::{sync::watch, time::Instant};
 
 pub use applied::Applied;
-pub use apply::{Notice, Outcome, Outlet};
+pub use apply::{Content, Notice, Origin, Outcome, Outlet};
 pub use config::{Retention, Timing};
+pub use frame::PAYLOAD_BYTES_MAX;
+pub use incoming::Incoming;
 pub use leadership::Leadership;
-pub use peers::PeerError;
+pub use peers::{PeerError, Peers};
+pub use start::{Parts, StartError, Workers};
 
 use crate::types::MemberId;
 use apply::ApplyHandle;
@@ -35,6 +47,7 @@ use type_config::{EncodedCommand, TypeConfig};
 
 type OpenRaft = openraft::Raft<TypeConfig, ApplyHandle>;
 type OpenMetrics = openraft::RaftMetrics<TypeConfig>;
+type MetricsReceiver = WatchReceiverOf<TypeConfig, OpenMetrics>;
 
 /// Why a command was not committed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,10 +74,12 @@ pub struct Raft(Arc<Shared>);
 struct Shared {
     id: MemberId,
     open: OpenRaft,
-    metrics: watch::Receiver<OpenMetrics>,
+    metrics: MetricsReceiver,
     leadership: watch::Receiver<Leadership>,
+    leader: watch::Receiver<Option<MemberId>>,
     applied: Applied,
     timing: Timing,
+    peers: Peers,
 }
 
 /// How close to the leader's log a learner must be to become a voter, in entries: near enough that the
@@ -133,6 +148,11 @@ impl Raft {
         self.0.leadership.clone()
     }
 
+    /// Who leads now, without the term.
+    pub fn leader(&self) -> watch::Receiver<Option<MemberId>> {
+        self.0.leader.clone()
+    }
+
     /// How far this member has applied the log.
     pub fn applied(&self) -> &Applied {
         &self.0.applied
@@ -140,7 +160,7 @@ impl Raft {
 
     /// Index of the newest entry that this member knows to be committed; 0 before the first.
     pub fn committed_index(&self) -> u64 {
-        let metrics = self.0.metrics.borrow();
+        let metrics = self.0.metrics.borrow_watched();
         metrics.local_committed.as_ref().map_or(0, |id| id.index()).max(self.0.applied.index())
     }
 
@@ -151,35 +171,30 @@ impl Raft {
 
     /// Raft has ended, by order or by an error; nothing will be answered any more.
     pub fn is_stopped(&self) -> bool {
-        self.0.metrics.borrow().running_state.is_err()
+        self.0.metrics.borrow_watched().running_state.is_err()
     }
 
     /// Returns when Raft has ended, with the reason.
     pub async fn stopped(&self) -> String {
-        let mut metrics = self.0.metrics.clone();
-        match metrics.wait_for(|metrics| metrics.running_state.is_err()).await {
-            Ok(metrics) => match &metrics.running_state {
-                Err(fatal) => fatal.to_string(),
-                Ok(()) => String::new(),
-            },
-            Err(_) => "Raft has ended".into(),
-        }
+        let ended =
+            |metrics: &OpenMetrics| metrics.running_state.as_ref().err().map(ToString::to_string);
+        self.until(ended).await.unwrap_or_else(|| "Raft has ended".into())
     }
 
     /// Voters of the newest membership, both halves of a joint one.
     pub fn voters(&self) -> BTreeSet<MemberId> {
-        self.0.metrics.borrow().membership_config.voter_ids().map(MemberId).collect()
+        self.0.metrics.borrow_watched().membership_config.voter_ids().map(MemberId).collect()
     }
 
     pub fn learners(&self) -> BTreeSet<MemberId> {
-        let metrics = self.0.metrics.borrow();
+        let metrics = self.0.metrics.borrow_watched();
         metrics.membership_config.membership().learner_ids().map(MemberId).collect()
     }
 
     /// Has the learner nine tenths of the leader's log, as etcd demands before a promotion? `None` when
     /// this member does not lead.
     pub fn learner_is_ready(&self, id: MemberId) -> Option<bool> {
-        let metrics = self.0.metrics.borrow();
+        let metrics = self.0.metrics.borrow_watched();
         let last = metrics.last_log_index.unwrap_or(0);
         let matched = matched(&metrics)?.get(&id).copied().flatten();
         Some(matched.is_some_and(|matched| matched.saturating_mul(10) >= last.saturating_mul(9)))
@@ -187,7 +202,7 @@ impl Raft {
 
     /// Learners close enough to the leader's log to vote. Empty when this member does not lead.
     pub(crate) fn caught_up(&self) -> BTreeSet<MemberId> {
-        let metrics = self.0.metrics.borrow();
+        let metrics = self.0.metrics.borrow_watched();
         let last = metrics.last_log_index.unwrap_or(0);
         let Some(matched) = matched(&metrics) else { return BTreeSet::new() };
         let near = |index: &Option<u64>| index.is_some_and(|at| at + CAUGHT_UP_WITHIN >= last);
@@ -253,22 +268,34 @@ impl Raft {
     /// Waits until a voter's log is as long as ours: only then may it be told to take over, since openraft
     /// never takes the order back.
     async fn until_caught_up(&self, id: MemberId, deadline: Instant) -> Result<(), ChangeFailed> {
-        let mut metrics = self.0.metrics.clone();
-        let level = metrics.wait_for(|metrics| {
+        let level = self.until(|metrics| {
             let last = metrics.last_log_index.unwrap_or(0);
-            let matched = matched(metrics).and_then(|matched| matched.get(&id).copied().flatten());
-            matched.is_some_and(|matched| matched + TRANSFER_LAG_MAX >= last)
+            let matched = matched(metrics)?.get(&id).copied().flatten()?;
+            (matched + TRANSFER_LAG_MAX >= last).then_some(())
         });
         match tokio::time::timeout_at(deadline, level).await {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(_)) | Err(_) => Err(ChangeFailed(format!("{id} does not catch up"))),
+            Ok(Some(())) => Ok(()),
+            Ok(None) | Err(_) => Err(ChangeFailed(format!("{id} does not catch up"))),
+        }
+    }
+
+    /// Waits until `found` finds something in openraft's metrics; `None` when Raft ends before.
+    async fn until<T>(&self, found: impl Fn(&OpenMetrics) -> Option<T>) -> Option<T> {
+        let mut metrics = self.0.metrics.clone();
+        loop {
+            // Held no longer than this line: openraft waits for whoever borrows its metrics.
+            let it = found(&metrics.borrow_and_update());
+            if it.is_some() {
+                return it;
+            }
+            metrics.changed().await.ok()?;
         }
     }
 
     /// The voter that leadership should go to when this member stops: the one with the longest log.
     /// `None` when this member does not lead, or is the only voter.
     pub fn successor(&self) -> Option<MemberId> {
-        let metrics = self.0.metrics.borrow();
+        let metrics = self.0.metrics.borrow_watched();
         let voters: BTreeSet<u64> = metrics.membership_config.voter_ids().collect();
         let others = matched(&metrics)?.into_iter();
         let others = others.filter(|(id, _)| voters.contains(&id.0) && *id != self.0.id);
@@ -285,14 +312,12 @@ impl Raft {
         request: Bytes,
         timeout: Duration,
     ) -> Result<Bytes, PeerError> {
-        let _ = (to, request, timeout);
-        unimplemented!()
+        self.0.peers.call(to, request, timeout).await
     }
 
     /// Has this member been connected to that one for so long?
     pub fn connected_for(&self, id: MemberId, duration: Duration) -> bool {
-        let _ = (id, duration);
-        unimplemented!()
+        self.0.peers.connected(id).is_some_and(|since| since.elapsed() >= duration)
     }
 
     /// Lets the log be purged up to what is applied now, less what stays for members that lag.
@@ -332,10 +357,11 @@ fn openraft_index(id: &openraft::type_config::alias::LogIdOf<TypeConfig>) -> u64
 /// Judges who leads, at every change and once per heartbeat, until Raft has ended.
 async fn watch_leadership(
     id: MemberId,
-    mut metrics: watch::Receiver<OpenMetrics>,
+    mut metrics: MetricsReceiver,
     heard: Heard,
     timing: Timing,
     leadership: watch::Sender<Leadership>,
+    leader: watch::Sender<Option<MemberId>>,
 ) {
     loop {
         let evidence = {
@@ -354,6 +380,7 @@ async fn watch_leadership(
         };
         let now = leadership::judge(evidence, Instant::now(), timing.election);
         leadership.send_if_modified(|shown| std::mem::replace(shown, now) != now);
+        leader.send_if_modified(|shown| std::mem::replace(shown, now.leader) != now.leader);
         if let Ok(Err(_)) = tokio::time::timeout(timing.heartbeat, metrics.changed()).await {
             return;
         }

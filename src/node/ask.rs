@@ -65,10 +65,8 @@ impl Leader {
 
 fn ask_error(error: PeerError) -> AskError {
     match error {
-        PeerError::Unreachable(_) | PeerError::Refused(_) => AskError::NoLeader,
-        PeerError::Timeout => AskError::Timeout,
-        PeerError::Disconnected | PeerError::Failed(_) | PeerError::Protocol(_) => {
-            AskError::ConnectionLost
-        }
+        error if error.is_unsent() => AskError::NoLeader,
+        PeerError::TimedOut => AskError::Timeout,
+        _ => AskError::ConnectionLost,
     }
 }

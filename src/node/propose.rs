@@ -1,10 +1,14 @@
 //! Proposing commands. The last place where randomness and clocks exist: whatever members could decide
 //! differently is decided here.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use prost::Message;
+use rand::{Rng, SeedableRng, rngs::StdRng};
 use tokio::{
     sync::{Semaphore, mpsc},
     time::{Instant, timeout_at},
@@ -52,6 +56,7 @@ struct Shared {
     raft: crate::raft::Raft,
     bytes: Semaphore,
     limits: Limits,
+    ids: Mutex<StdRng>,
 }
 
 /// What a proposal may cost.
@@ -59,6 +64,8 @@ struct Shared {
 pub struct Limits {
     /// etcd's max-request-bytes.
     pub request_bytes: usize,
+    /// Leases live at least so long, in seconds: shorter ones would end in every election.
+    pub lease_ttl_min_secs: i64,
     /// From the arrival of a request to giving up: etcd's 5 s and two election timeouts.
     pub timeout: Duration,
 }
@@ -69,17 +76,20 @@ struct Proposal {
 }
 
 impl Proposer {
-    /// The handle, and the task that serves it until every handle is gone.
+    /// The handle, and the task that serves it until every handle is gone. `seed` is where the ids of
+    /// leases come from.
     pub(crate) fn new(
         raft: crate::raft::Raft,
         leader: Leader,
         replies: Replies,
         limits: Limits,
+        seed: u64,
     ) -> (Proposer, impl Future<Output = ()> + Send + 'static) {
         let (queue, inbox) = mpsc::channel(QUEUE_MAX);
         let task = dispatch(inbox, leader.clone(), replies.clone(), limits.timeout);
         let bytes = Semaphore::new(BYTES_IN_FLIGHT_MAX);
-        (Proposer(Arc::new(Shared { queue, replies, leader, raft, bytes, limits })), task)
+        let ids = Mutex::new(StdRng::seed_from_u64(seed));
+        (Proposer(Arc::new(Shared { queue, replies, leader, raft, bytes, limits, ids })), task)
     }
 
     /// Returns once this member has applied the command, so that the caller reads its own write here.
@@ -116,6 +126,7 @@ impl Proposer {
         operation: command::Operation,
     ) -> Result<Applied, Error> {
         let deadline = Instant::now() + self.0.limits.timeout;
+        let operation = self.decide(operation);
         if self.0.raft.apply_gap() > APPLY_GAP_MAX {
             return Err(Error::TooManyRequests);
         }
@@ -135,6 +146,18 @@ impl Proposer {
         let _admitted =
             admitted.map_err(|_| Error::TooManyRequests)?.map_err(|_| Error::Stopped)?;
         self.until_settled(id, encoded, deadline).await
+    }
+
+    /// Fills in what members could decide differently.
+    fn decide(&self, mut operation: command::Operation) -> command::Operation {
+        if let command::Operation::LeaseGrant(grant) = &mut operation {
+            grant.ttl = grant.ttl.max(self.0.limits.lease_ttl_min_secs);
+            if grant.id == 0 {
+                let mut ids = self.0.ids.lock().expect("no code panics while it holds this lock");
+                grant.id = ids.random_range(1..=i64::MAX);
+            }
+        }
+        operation
     }
 
     /// Proposes until the command is in some leader's log, and waits for what comes of it. Proposing

@@ -8,7 +8,12 @@ use std::{
 
 use tokio::sync::oneshot;
 
-use crate::{proto::command::Command, raft::Outcome, state_machine::Applied, types::MemberId};
+use crate::{
+    proto::command::Command,
+    raft::{Content, Outcome},
+    state_machine::Applied,
+    types::MemberId,
+};
 
 /// What became of a proposal.
 #[derive(Debug)]
@@ -79,9 +84,9 @@ impl Replies {
     /// Hands out the replies of applied commands that this process proposed.
     pub(crate) fn applied(&self, outcomes: Vec<Outcome>) {
         for outcome in outcomes {
-            let Some(command) = outcome.command else { continue };
-            if command.proposer == self.0.member.0 && command.proposer_epoch == self.0.epoch {
-                self.settle(command.proposal, Fate::Applied(Box::new(outcome.applied)));
+            let Content::Command(origin) = outcome.content else { continue };
+            if origin.proposer == self.0.member && origin.epoch == self.0.epoch {
+                self.settle(origin.proposal, Fate::Applied(Box::new(outcome.applied)));
             }
         }
     }

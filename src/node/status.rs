@@ -42,7 +42,7 @@ impl StatusHandle {
             term,
             committed_index: self.raft.committed_index(),
             applied_index: self.raft.applied().index(),
-            is_learner: !self.raft.voters().contains(&self.raft.id()),
+            is_learner: self.is_learner(),
             sizes: self.storage.sizes(),
             quota_bytes: self.quota_bytes,
         }
@@ -53,8 +53,12 @@ impl StatusHandle {
         self.raft.leadership().borrow().term
     }
 
-    /// Who leads, by the same rule as [`Status::leader`], and in which term; changes are announced.
-    pub fn leadership(&self) -> watch::Receiver<Leadership> {
-        self.raft.leadership()
+    pub fn is_learner(&self) -> bool {
+        !self.raft.voters().contains(&self.raft.id())
+    }
+
+    /// Who leads, by the same rule as [`Status::leader`]; changes are announced.
+    pub fn leader(&self) -> watch::Receiver<Option<MemberId>> {
+        self.raft.leader()
     }
 }

@@ -19,14 +19,15 @@ use super::{
     applied::Applied,
     type_config::{
         BadMembership, OpenEntry, OpenStoredMembership, TypeConfig, decode_membership,
-        encode_membership, log_id_from_open, log_id_to_open,
+        decode_stored_membership, encode_membership, encode_stored_membership, log_id_from_open,
+        log_id_to_open,
     },
 };
 use crate::{
     proto::{SharedEvent, command::Command},
-    state_machine::{self, Payload, Position, StateMachine},
-    storage::{self, Storage},
-    types::{LogId, Revision},
+    state_machine::{self, Payload, StateMachine},
+    storage::{self, Position, Storage},
+    types::{LogId, MemberId, Revision},
     watch::{Batch, WatchHub},
 };
 
@@ -39,13 +40,30 @@ const BATCH_BYTES_MAX: usize = 8 << 20;
 /// Jobs waiting for the apply thread. openraft gives one at a time; a snapshot may stand beside it.
 const JOBS_MAX: usize = 4;
 
-/// A command that has been applied, with what came of it.
+/// An entry that has been applied, with what came of it.
 #[derive(Debug)]
 pub struct Outcome {
     pub id: LogId,
-    /// `None` for entries that carry no command.
-    pub command: Option<Command>,
+    pub content: Content,
     pub applied: state_machine::Applied,
+}
+
+/// What an applied entry carried.
+#[derive(Debug)]
+pub enum Content {
+    /// Nothing: the first entry of the leader that wrote it.
+    Blank,
+    Membership,
+    /// A command, of which it is told who proposed it.
+    Command(Origin),
+}
+
+/// The process that proposed a command, and its name for the proposal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Origin {
+    pub proposer: MemberId,
+    pub epoch: u64,
+    pub proposal: u64,
 }
 
 /// What the layer above is told, in the order of the log.
@@ -70,7 +88,7 @@ pub(crate) struct Applier {
 
 enum Job {
     Apply(Vec<state_machine::Entry>, oneshot::Sender<io::Result<()>>),
-    Install(storage::Import, LogId, oneshot::Sender<io::Result<()>>),
+    Install(storage::Import, Position, oneshot::Sender<io::Result<()>>),
     Position(oneshot::Sender<Position>),
 }
 
@@ -107,8 +125,8 @@ impl Applier {
                 Job::Apply(entries, done) => {
                     let _ = done.send(self.apply(entries));
                 }
-                Job::Install(import, id, done) => {
-                    let _ = done.send(self.install(import, id));
+                Job::Install(import, position, done) => {
+                    let _ = done.send(self.install(import, &position));
                 }
                 Job::Position(answer) => {
                     let _ = answer.send(self.machine.position().clone());
@@ -120,33 +138,42 @@ impl Applier {
 
     fn apply(&mut self, entries: Vec<state_machine::Entry>) -> io::Result<()> {
         let Some(last) = entries.last().map(|entry| entry.id) else { return Ok(()) };
-        let headers: Vec<(LogId, Option<Command>)> = entries
-            .iter()
-            .map(|entry| match &entry.payload {
-                // Cheap: a command's keys and values are counted references.
-                Payload::Command(command) => (entry.id, Some(command.clone())),
-                Payload::Blank | Payload::Membership(_) => (entry.id, None),
-            })
-            .collect();
+        let contents = entries.iter().map(|entry| (entry.id, content(entry)));
+        let contents: Vec<(LogId, Content)> = contents.collect();
         let mut applied = self.machine.apply(entries).map_err(io::Error::other)?;
         self.hub.publish(applied.iter_mut().filter_map(watch_batch).collect());
         self.applied.advance(last.index);
-        let outcomes = headers
+        let outcomes = contents
             .into_iter()
             .zip(applied)
-            .map(|((id, command), applied)| Outcome { id, command, applied })
+            .map(|((id, content), applied)| Outcome { id, content, applied })
             .collect();
         (self.outlet)(Notice::Applied(outcomes));
         Ok(())
     }
 
-    fn install(&mut self, import: storage::Import, id: LogId) -> io::Result<()> {
-        import.finish(id).map_err(io::Error::other)?;
+    fn install(&mut self, import: storage::Import, position: &Position) -> io::Result<()> {
+        let Some(id) = position.applied else {
+            return Err(io::Error::other("a snapshot of an empty log"));
+        };
+        import.finish(position).map_err(io::Error::other)?;
         self.machine = StateMachine::open(self.storage.clone()).map_err(io::Error::other)?;
         self.hub.reset(self.machine.revision());
         self.applied.advance(id.index);
         (self.outlet)(Notice::Replaced(id));
         Ok(())
+    }
+}
+
+fn content(entry: &state_machine::Entry) -> Content {
+    match &entry.payload {
+        Payload::Blank => Content::Blank,
+        Payload::Membership(_) => Content::Membership,
+        Payload::Command(command) => Content::Command(Origin {
+            proposer: MemberId(command.proposer),
+            epoch: command.proposer_epoch,
+            proposal: command.proposal,
+        }),
     }
 }
 
@@ -259,11 +286,12 @@ impl RaftStateMachine<TypeConfig> for ApplyHandle {
         let SnapshotData::Incoming(import) = snapshot else {
             return Err(io::Error::other("a member's own snapshot can't be installed in it"));
         };
-        let Some(id) = &meta.last_log_id else {
-            return Err(io::Error::other("a snapshot of an empty log"));
+        let position = Position {
+            applied: meta.last_log_id.as_ref().map(log_id_from_open),
+            membership: decode_stored_membership(encode_stored_membership(&meta.last_membership))
+                .map_err(io::Error::other)?,
         };
-        let id = log_id_from_open(id);
-        self.ask(|done| Job::Install(import, id, done)).await?
+        self.ask(|done| Job::Install(import, position, done)).await?
     }
 
     async fn get_current_snapshot(
@@ -304,12 +332,12 @@ impl RaftSnapshotBuilder<TypeConfig> for Flusher {
 }
 
 fn snapshot_meta(snapshot: &storage::Snapshot) -> io::Result<SnapshotMetaOf<TypeConfig>> {
-    let position = Position::read(snapshot).map_err(io::Error::other)?;
+    let position = snapshot.position().map_err(io::Error::other)?;
     let (last_log_id, last_membership) = open_position(position)?;
     Ok(SnapshotMetaOf::<TypeConfig> { last_log_id, last_membership })
 }
 
-fn open_position(
+pub(crate) fn open_position(
     position: Position,
 ) -> io::Result<(Option<LogIdOf<TypeConfig>>, OpenStoredMembership)> {
     let membership = match position.membership {

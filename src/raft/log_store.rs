@@ -164,3 +164,6 @@ impl RaftLogStorage<TypeConfig> for LogStore {
 fn oldest(one: LogId, other: LogId) -> LogId {
     if one.index <= other.index { one } else { other }
 }
+
+#[cfg(test)]
+mod tests;

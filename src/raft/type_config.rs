@@ -132,6 +132,32 @@ pub(crate) fn decode_membership(mut bytes: Bytes) -> Result<OpenMembership, BadM
     Ok(Membership::new_with_defaults(joint, learners))
 }
 
+/// A membership with the entry that it comes from; empty when there is none.
+pub(crate) fn encode_stored_membership(stored: &OpenStoredMembership) -> Bytes {
+    let mut out = BytesMut::new();
+    if let Some(id) = stored.log_id() {
+        let LogId { term, node, index } = log_id_from_open(id);
+        out.put_u64_le(term);
+        out.put_u64_le(node);
+        out.put_u64_le(index);
+        out.extend_from_slice(&encode_membership(stored.membership()));
+    }
+    out.freeze()
+}
+
+/// The entry that a membership comes from and its encoding, as a state's position holds them.
+pub(crate) fn decode_stored_membership(
+    mut bytes: Bytes,
+) -> Result<Option<(LogId, Bytes)>, BadMembership> {
+    if bytes.is_empty() {
+        return Ok(None);
+    }
+    let mut next = || bytes.try_get_u64_le().map_err(|_| BadMembership);
+    let id = LogId { term: next()?, node: next()?, index: next()? };
+    decode_membership(bytes.clone())?;
+    Ok(Some((id, bytes)))
+}
+
 fn take_ids(bytes: &mut Bytes) -> Result<Vec<u64>, BadMembership> {
     let count = bytes.try_get_u32_le().map_err(|_| BadMembership)?;
     (0..count).map(|_| bytes.try_get_u64_le().map_err(|_| BadMembership)).collect()

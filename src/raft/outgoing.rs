@@ -1,0 +1,321 @@
+//! What openraft sends, over our connections.
+
+use std::{future::Future, io, pin::pin, time::Duration};
+
+use bytes::Bytes;
+use futures::{
+    FutureExt, Stream, StreamExt,
+    future::{BoxFuture, Either},
+    stream::BoxStream,
+};
+use openraft::{
+    RaftNetworkFactory,
+    error::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable},
+    impls::EmptyNode,
+    network::{
+        Backoff, NetBackoff, NetSnapshot, NetStreamAppend, NetTransferLeader, NetVote, RPCOption,
+    },
+    raft::{
+        AppendEntriesRequest, SnapshotResponse, StreamAppendError, StreamAppendResult,
+        TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
+    },
+    type_config::alias::{SnapshotOf, VoteOf},
+};
+
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+
+use super::{
+    apply::SnapshotData,
+    message::{self, AppendReply, Reply, Request, TransferReply},
+    peers::{PeerError, Peers},
+    type_config::{
+        TypeConfig, encode_stored_membership, entry_from_open, log_id_from_open, log_id_to_open,
+        vote_from_open, vote_to_open,
+    },
+};
+use crate::{storage, types::MemberId};
+
+type OpenError = RPCError<TypeConfig>;
+type Replies<'s> = BoxStream<'s, Result<StreamAppendResult<TypeConfig>, OpenError>>;
+
+/// Chunks of a snapshot, about 1 MiB each, that are read before the one in front of them has been sent.
+const CHUNKS_AHEAD: usize = 2;
+
+/// Makes openraft's ways to other members.
+pub(crate) struct Outgoing {
+    pub(crate) peers: Peers,
+    /// How long votes and the like may take.
+    pub(crate) timeout: Duration,
+}
+
+/// One way to one member.
+pub(crate) struct Way {
+    peers: Peers,
+    to: MemberId,
+    lane: Lane,
+    timeout: Duration,
+}
+
+#[derive(Clone, Copy)]
+enum Lane {
+    /// Entries in order, many requests under way.
+    Replication,
+    /// Heartbeats and votes, which must not stand behind entries.
+    Urgent,
+}
+
+impl Outgoing {
+    fn way(&self, to: u64, lane: Lane) -> Way {
+        Way { peers: self.peers.clone(), to: MemberId(to), lane, timeout: self.timeout }
+    }
+}
+
+impl RaftNetworkFactory<TypeConfig> for Outgoing {
+    type Network = Way;
+
+    async fn new_client(&mut self, target: u64, _: &EmptyNode) -> Way {
+        self.way(target, Lane::Replication)
+    }
+
+    async fn new_heartbeat_client(&mut self, target: u64, _: &EmptyNode) -> Way {
+        self.way(target, Lane::Urgent)
+    }
+
+    async fn new_snapshot_client(&mut self, target: u64, _: &EmptyNode) -> Way {
+        self.way(target, Lane::Replication)
+    }
+}
+
+impl Way {
+    async fn ask(&self, request: Request) -> Result<Reply, OpenError> {
+        self.peers.request(self.to, request, self.timeout).await.map_err(open_error)
+    }
+
+    async fn ask_vote(
+        &self,
+        request: VoteRequest<TypeConfig>,
+        pre_vote: bool,
+    ) -> Result<VoteResponse<TypeConfig>, OpenError> {
+        let request = message::VoteRequest {
+            vote: vote_from_open(&request.vote),
+            last: request.last_log_id.as_ref().map(log_id_from_open),
+            pre_vote,
+            leadership_transfer: request.leadership_transfer,
+        };
+        match self.ask(Request::Vote(request)).await? {
+            Reply::Vote(reply) => Ok(VoteResponse {
+                vote: vote_to_open(reply.vote),
+                vote_granted: reply.granted,
+                last_log_id: reply.last.map(log_id_to_open),
+            }),
+            other => Err(unexpected(&other)),
+        }
+    }
+}
+
+impl NetBackoff<TypeConfig> for Way {
+    fn backoff(&self) -> Option<Backoff> {
+        None
+    }
+}
+
+impl NetVote<TypeConfig> for Way {
+    async fn vote(
+        &mut self,
+        request: VoteRequest<TypeConfig>,
+        _: RPCOption,
+    ) -> Result<VoteResponse<TypeConfig>, OpenError> {
+        self.ask_vote(request, false).await
+    }
+
+    async fn pre_vote(
+        &mut self,
+        request: VoteRequest<TypeConfig>,
+        _: RPCOption,
+    ) -> Result<VoteResponse<TypeConfig>, OpenError> {
+        self.ask_vote(request, true).await
+    }
+}
+
+impl NetTransferLeader<TypeConfig> for Way {
+    async fn transfer_leader(
+        &mut self,
+        request: TransferLeaderRequest<TypeConfig>,
+        _: RPCOption,
+    ) -> Result<TransferLeaderResponse<TypeConfig>, OpenError> {
+        let request = message::TransferRequest {
+            from: vote_from_open(request.from_leader()),
+            to: MemberId(*request.to_node_id()),
+            last: request.last_log_id().map(log_id_from_open),
+        };
+        match self.ask(Request::Transfer(request)).await? {
+            Reply::Transfer(TransferReply::Accepted) => Ok(Ok(())),
+            // The reason is for people; what matters is that this member goes on leading or not.
+            Reply::Transfer(TransferReply::Refused(reason)) => Err(unreachable(&reason)),
+            other => Err(unexpected(&other)),
+        }
+    }
+}
+
+impl NetStreamAppend<TypeConfig> for Way {
+    fn stream_append<'s, S>(
+        &'s mut self,
+        input: S,
+        _: RPCOption,
+    ) -> BoxFuture<'s, Result<Replies<'s>, OpenError>>
+    where
+        S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + Unpin + 'static,
+    {
+        match self.lane {
+            Lane::Urgent => async move { Ok(self.append_each(input)) }.boxed(),
+            Lane::Replication => self.append_pipelined(input).boxed(),
+        }
+    }
+}
+
+impl Way {
+    /// One request after the other, ending when the input ends: openraft reads a heartbeat's answers to
+    /// their end.
+    fn append_each<'s>(
+        &'s self,
+        input: impl Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + 'static,
+    ) -> Replies<'s> {
+        input
+            .then(move |request| async move {
+                match self.ask(Request::Append(append_request(request))).await? {
+                    Reply::Append(reply) => Ok(append_result(reply)),
+                    other => Err(unexpected(&other)),
+                }
+            })
+            .boxed()
+    }
+
+    /// Many requests under way, answers in order. The stream ends with its first error.
+    async fn append_pipelined<'s>(
+        &'s self,
+        mut input: impl Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + Unpin + 'static,
+    ) -> Result<Replies<'s>, OpenError> {
+        let (sender, receiver) = self.peers.append_stream(self.to).await.map_err(open_error)?;
+        // Ends with the receiver: sending then fails.
+        let pump = tokio::spawn(async move {
+            while let Some(request) = input.next().await {
+                if sender.send(append_request(request)).await.is_err() {
+                    break;
+                }
+            }
+        });
+        let pump = AbortOnDrop(pump);
+        let replies = receiver.map(move |reply| {
+            let _ = &pump;
+            reply.map(append_result).map_err(open_error)
+        });
+        Ok(replies.boxed())
+    }
+}
+
+/// A stream that openraft has dropped must not keep reading the log.
+struct AbortOnDrop(tokio::task::JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl NetSnapshot<TypeConfig> for Way {
+    type SnapshotData = SnapshotData;
+
+    async fn full_snapshot(
+        &mut self,
+        vote: VoteOf<TypeConfig>,
+        snapshot: SnapshotOf<TypeConfig, SnapshotData>,
+        cancel: impl Future<Output = ReplicationClosed> + Send + 'static,
+        _: RPCOption,
+    ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
+        let SnapshotData::Outgoing(picture) = snapshot.snapshot else {
+            return Err(unreachable("a snapshot that came in can't be sent on").into());
+        };
+        let start = message::SnapshotStart {
+            vote: vote_from_open(&vote),
+            last: snapshot.meta.last_log_id.as_ref().map(log_id_from_open),
+            meta: encode_stored_membership(&snapshot.meta.last_membership),
+        };
+        let chunks = read_chunks(picture);
+        let sending = self.peers.send_snapshot(self.to, start, chunks, std::future::pending());
+        match futures::future::select(pin!(sending), pin!(cancel)).await {
+            Either::Left((sent, _)) => {
+                let reply = sent.map_err(open_error)?;
+                Ok(SnapshotResponse::new(vote_to_open(reply.vote)))
+            }
+            Either::Right((closed, _)) => Err(StreamingError::Closed(closed)),
+        }
+    }
+}
+
+fn append_request(request: AppendEntriesRequest<TypeConfig>) -> message::AppendRequest {
+    message::AppendRequest {
+        vote: vote_from_open(&request.vote),
+        prev: request.prev_log_id.as_ref().map(log_id_from_open),
+        entries: request.entries.into_iter().map(entry_from_open).collect(),
+        commit: request.leader_commit.as_ref().map(log_id_from_open),
+    }
+}
+
+fn append_result(reply: AppendReply) -> StreamAppendResult<TypeConfig> {
+    match reply {
+        AppendReply::Accepted(matching) => Ok(matching.map(log_id_to_open)),
+        AppendReply::Conflict(id) => Err(StreamAppendError::Conflict(log_id_to_open(id))),
+        AppendReply::HigherVote(vote) => Err(StreamAppendError::HigherVote(vote_to_open(vote))),
+    }
+}
+
+/// A broken connection is worth an attempt at once, an unreachable member is not.
+fn open_error(error: PeerError) -> OpenError {
+    match error {
+        PeerError::Disconnected | PeerError::TimedOut => {
+            RPCError::Network(NetworkError::new(&error))
+        }
+        PeerError::Unknown(_)
+        | PeerError::Unreachable { .. }
+        | PeerError::Refused(_)
+        | PeerError::Unrecognised(_)
+        | PeerError::TooLarge { .. }
+        | PeerError::Failed(_)
+        | PeerError::WrongReply
+        | PeerError::Superseded
+        | PeerError::Source(_)
+        | PeerError::Cancelled
+        | PeerError::Stopped => RPCError::Unreachable(Unreachable::new(&error)),
+    }
+}
+
+/// The store's rows, read on a thread that may block, a few chunks ahead of what has been sent.
+fn read_chunks(picture: storage::Snapshot) -> ReceiverStream<io::Result<Bytes>> {
+    let (sender, chunks) = mpsc::channel(CHUNKS_AHEAD);
+    tokio::task::spawn_blocking(move || {
+        for chunk in picture.export() {
+            let chunk = chunk.map_err(io::Error::other);
+            if sender.blocking_send(chunk).is_err() {
+                // Nobody sends it any more.
+                return;
+            }
+        }
+    });
+    ReceiverStream::new(chunks)
+}
+
+fn unreachable(reason: &str) -> OpenError {
+    RPCError::Unreachable(Unreachable::from_string(reason))
+}
+
+fn unexpected(reply: &Reply) -> OpenError {
+    match reply {
+        Reply::Failed(failed) => unreachable(&failed.0),
+        Reply::Append(_)
+        | Reply::Vote(_)
+        | Reply::Transfer(_)
+        | Reply::Call(_)
+        | Reply::Snapshot(_) => unreachable("a reply of another kind than the request"),
+    }
+}

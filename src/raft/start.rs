@@ -1,0 +1,137 @@
+//! Putting a member of the Raft group together and setting it going.
+
+use std::{io, sync::Arc};
+
+use tokio::sync::watch;
+
+use super::{
+    Leadership, OpenRaft, Outlet, Raft, Retention, Shared, Timing, applied::Applied,
+    apply::Applier, config::openraft_config, incoming::Incoming, leadership::Heard,
+    log_store::LogStore, outgoing::Outgoing, peers::Peers, watch_leadership,
+};
+use crate::{
+    log::{self, Log, Writer},
+    state_machine::StateMachine,
+    storage::{self, Storage},
+    types::MemberId,
+    watch::WatchHub,
+};
+
+/// Everything that a member of the group is made of.
+pub struct Parts {
+    pub id: MemberId,
+    pub timing: Timing,
+    pub retention: Retention,
+    pub log: Log,
+    pub writer: Writer,
+    pub storage: Storage,
+    pub hub: WatchHub,
+    pub outlet: Outlet,
+    pub peers: Peers,
+    pub workers: Workers,
+}
+
+/// Where the log's writer and the apply loop run: both block on the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Workers {
+    /// Each on a thread of its own.
+    Threads,
+    /// As tasks of the runtime, so that a simulation decides the order of everything.
+    Tasks,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("{0}")]
+    Timing(#[from] openraft::ConfigError),
+    #[error("{0}")]
+    Storage(#[from] storage::Error),
+    #[error("{0}")]
+    Log(#[from] log::Error),
+    #[error("cannot listen on {url}: {error}")]
+    Bind { url: String, error: io::Error },
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    #[error("{0}")]
+    Raft(String),
+}
+
+impl Raft {
+    /// Applies what the log holds beyond the state, and then takes part in the group. What members send is
+    /// answered once [`Peers`] is told of the returned [`Incoming`].
+    ///
+    /// # Errors
+    /// The settings contradict each other, or the log or the state can't be read.
+    pub async fn start(parts: Parts) -> Result<(Raft, Incoming), StartError> {
+        let config = openraft_config(parts.timing, parts.retention)?;
+        let machine = StateMachine::open(parts.storage.clone())?;
+        let applied = Applied::default();
+        if let Some(id) = machine.position().applied {
+            applied.advance(id.index);
+        }
+        let mut applier = Applier {
+            machine,
+            storage: parts.storage.clone(),
+            hub: parts.hub,
+            applied: applied.clone(),
+            outlet: parts.outlet,
+        };
+        applier.catch_up(&parts.log)?;
+
+        let (handle, applying) = applier.split();
+        parts.workers.run("apply", applying)?;
+        parts.workers.run("log", parts.writer.run())?;
+
+        let outgoing = Outgoing { peers: parts.peers.clone(), timeout: parts.timing.heartbeat * 5 };
+        let store = LogStore::new(parts.log, parts.storage.clone());
+        let built = OpenRaft::build(parts.id.0, Arc::new(config), outgoing, store, handle).await;
+        let open = built.map_err(|fatal| StartError::Raft(fatal.to_string()))?;
+
+        let heard = Heard::default();
+        let (shown, leadership) = watch::channel(Leadership::default());
+        let (leader_shown, leader) = watch::channel(None);
+        let metrics = open.metrics();
+        tokio::spawn(watch_leadership(
+            parts.id,
+            metrics.clone(),
+            heard.clone(),
+            parts.timing,
+            shown,
+            leader_shown,
+        ));
+        let incoming = Incoming::new(open.clone(), heard, parts.storage);
+        let (id, timing, peers) = (parts.id, parts.timing, parts.peers);
+        let raft = Raft(Arc::new(Shared {
+            id,
+            open,
+            metrics,
+            leadership,
+            leader,
+            applied,
+            timing,
+            peers,
+        }));
+        Ok((raft, incoming))
+    }
+
+    /// Begins to stand for elections and to vote. Before this, nothing is sent.
+    pub fn run(&self) {
+        self.0.open.run();
+    }
+}
+
+impl Workers {
+    fn run(self, name: &str, work: impl Future<Output = ()> + Send + 'static) -> io::Result<()> {
+        match self {
+            Workers::Threads => {
+                // The work needs nothing of a runtime: it waits on channels and blocks on the disk.
+                let thread = std::thread::Builder::new().name(name.to_owned());
+                thread.spawn(move || futures::executor::block_on(work)).map(drop)
+            }
+            Workers::Tasks => {
+                tokio::spawn(work);
+                Ok(())
+            }
+        }
+    }
+}
