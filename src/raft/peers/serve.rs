@@ -1,0 +1,225 @@
+//! Answering a member: one loop per lane, which owns its connection.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::StreamExt;
+use tokio::{
+    sync::mpsc,
+    task::JoinSet,
+    time::{Duration, timeout},
+};
+use tokio_stream::wrappers::ReceiverStream;
+
+use super::{
+    Handler, SnapshotError,
+    handshake::{Hello, Lane},
+    replication::{WINDOW_MESSAGES, ends_stream, frame_id, split_id},
+    snapshot::PROGRESS_TIMEOUT,
+    urgent::OPEN_REQUESTS,
+    wire::{Error, Terms, Wire},
+};
+use crate::{
+    raft::message::{
+        AppendReply, AppendRequest, Failed, Message, Reply, Request, SnapshotEnd, SnapshotPart,
+        SnapshotStart,
+    },
+    types::MemberId,
+};
+
+/// Chunks received ahead of the disk.
+const QUEUED_CHUNKS: usize = 4;
+
+/// How long what a sender still has under way is read and thrown away after its snapshot failed: a
+/// connection closed before that could lose the reply.
+const LINGER: Duration = Duration::from_secs(5);
+
+/// Serves the connection until it ends; why it ended.
+pub(super) async fn run(
+    hello: &Hello,
+    wire: Wire,
+    handler: Arc<dyn Handler>,
+    terms: Terms,
+) -> Error {
+    let served = match hello.lane {
+        Lane::Urgent => urgent(hello.member, wire, handler, terms).await,
+        Lane::Replication => replication(hello.member, wire, handler).await,
+        Lane::Snapshot => snapshot(hello.member, wire, handler).await,
+    };
+    served.err().unwrap_or(Error::Closed)
+}
+
+/// Handlers run side by side; replies go out as they come.
+async fn urgent(
+    from: MemberId,
+    wire: Wire,
+    handler: Arc<dyn Handler>,
+    terms: Terms,
+) -> Result<(), Error> {
+    let Wire { mut reader, mut writer } = wire;
+    let mut handlers = JoinSet::new();
+    loop {
+        tokio::select! {
+            received = reader.next(), if writer.has_room() => match received? {
+                (id, Message::Ping) => writer.put(id, &Message::Pong),
+                (id, Message::Request(_)) if handlers.len() >= OPEN_REQUESTS => {
+                    let failed = Failed("too many requests at a time".to_owned());
+                    writer.put(id, &Message::Reply(Reply::Failed(failed)));
+                }
+                (id, Message::Request(request)) => {
+                    let handler = Arc::clone(&handler);
+                    handlers.spawn(async move { (id, answer(&*handler, from, request).await) });
+                }
+                (_, message) => return Err(Error::Misplaced(message.kind())),
+            },
+            Some(handled) = handlers.join_next(), if writer.has_room() => {
+                // A panic ends the process, so a handler that did not finish was aborted with us.
+                let Ok((id, reply)) = handled else { continue };
+                writer.put(id, &Message::Reply(within(terms.payload_bytes_max, reply)));
+            }
+            drained = writer.drain(), if writer.has_output() => drained?,
+        }
+    }
+}
+
+async fn answer(handler: &dyn Handler, from: MemberId, request: Request) -> Reply {
+    let reply = match request {
+        Request::Append(append) => handler.append(from, append).await.map(Reply::Append),
+        Request::Vote(vote) => handler.vote(from, vote).await.map(Reply::Vote),
+        Request::Transfer(transfer) => handler.transfer(from, transfer).await.map(Reply::Transfer),
+        Request::Call(call) => handler.call(from, call).await.map(Reply::Call),
+    };
+    reply.unwrap_or_else(Reply::Failed)
+}
+
+/// A reply that no frame can carry fails its request, not the connection.
+fn within(payload_bytes_max: usize, reply: Reply) -> Reply {
+    let bytes = reply.bytes();
+    if bytes <= payload_bytes_max {
+        return reply;
+    }
+    Reply::Failed(Failed(format!("the reply has {bytes} bytes, which is too many")))
+}
+
+/// One stream of requests at a time, answered in order.
+async fn replication(from: MemberId, wire: Wire, handler: Arc<dyn Handler>) -> Result<(), Error> {
+    let Wire { mut reader, mut writer } = wire;
+    let (reply_sender, mut replies) = mpsc::channel(WINDOW_MESSAGES);
+    let mut streams = JoinSet::new(); // the current one, and for a moment the one before
+    let mut current: Option<(u32, mpsc::Sender<AppendRequest>)> = None;
+    loop {
+        tokio::select! {
+            received = reader.next() => match received? {
+                (id, Message::Request(Request::Append(request))) => {
+                    let (number, _) = split_id(id);
+                    let requests = match current.take() {
+                        Some((known, requests)) if known == number => requests,
+                        _ => {
+                            streams.abort_all();
+                            let (requests, receiver) = mpsc::channel(WINDOW_MESSAGES);
+                            let (handler, replies) = (Arc::clone(&handler), reply_sender.clone());
+                            streams.spawn(answer_stream(handler, from, number, receiver, replies));
+                            requests
+                        }
+                    };
+                    if let Err(mpsc::error::TrySendError::Full(_)) = requests.try_send(request) {
+                        return Err(Error::Window);
+                    } // a closed one is over, and the other side will know when the replies arrive
+                    current = Some((number, requests));
+                }
+                (id, Message::Ping) => writer.put(id, &Message::Pong),
+                (_, message) => return Err(Error::Misplaced(message.kind())),
+            },
+            Some((id, reply)) = replies.recv(), if writer.has_room() => {
+                writer.put(id, &Message::Reply(reply));
+                while writer.has_room() && let Ok((id, reply)) = replies.try_recv() {
+                    writer.put(id, &Message::Reply(reply));
+                }
+            }
+            drained = writer.drain(), if writer.has_output() => drained?,
+            Some(_) = streams.join_next() => (), // it has said all it had to say
+        }
+    }
+}
+
+async fn answer_stream(
+    handler: Arc<dyn Handler>,
+    from: MemberId,
+    number: u32,
+    requests: mpsc::Receiver<AppendRequest>,
+    replies: mpsc::Sender<(u64, Reply)>,
+) {
+    let mut answers = handler.append_stream(from, ReceiverStream::new(requests));
+    let mut request = 0;
+    let failed = loop {
+        let answer = answers.next().await;
+        let reply: AppendReply = match answer {
+            Some(Ok(reply)) => reply,
+            Some(Err(failed)) => break failed,
+            None => break Failed("the follower ended the stream".to_owned()),
+        };
+        let is_last = ends_stream(&reply);
+        if replies.send((frame_id(number, request), Reply::Append(reply))).await.is_err() || is_last
+        {
+            return;
+        }
+        request = request.wrapping_add(1);
+    };
+    let _ = replies.send((frame_id(number, request), Reply::Failed(failed))).await; // or all is over
+}
+
+/// One snapshot, then the end.
+async fn snapshot(from: MemberId, wire: Wire, handler: Arc<dyn Handler>) -> Result<(), Error> {
+    let Wire { mut reader, mut writer } = wire;
+    let start: SnapshotStart = match reader.next().await? {
+        (_, Message::Snapshot(SnapshotPart::Start(start))) => start,
+        (_, message) => return Err(Error::Misplaced(message.kind())),
+    };
+    let (chunk_sender, chunks) = mpsc::channel(QUEUED_CHUNKS);
+    let receive = async {
+        receive(&mut reader, chunk_sender).await;
+        std::future::pending().await
+    };
+    let reply = tokio::select! {
+        reply = handler.snapshot(from, start, ReceiverStream::new(chunks)) => reply,
+        () = receive => return Err(Error::Closed), // `receive` never ends
+    };
+    let reply = reply.map_or_else(Reply::Failed, Reply::Snapshot);
+    writer.put(0, &Message::Reply(reply));
+    writer.finish().await?;
+    let linger = async { while reader.next().await.is_ok() {} };
+    let _ = timeout(LINGER, linger).await;
+    Ok(())
+}
+
+/// Passes chunks on until the end, which it checks, or until the handler wants no more.
+async fn receive(
+    reader: &mut super::wire::Reader,
+    chunks: mpsc::Sender<Result<Bytes, SnapshotError>>,
+) {
+    let mut found = SnapshotEnd::default();
+    let error = loop {
+        let part = match timeout(PROGRESS_TIMEOUT, reader.next()).await {
+            Ok(Ok((_, Message::Snapshot(part)))) => part,
+            Ok(Ok((_, message))) => {
+                break SnapshotError::Interrupted(Error::Misplaced(message.kind()).to_string());
+            }
+            Ok(Err(error)) => break SnapshotError::Interrupted(error.to_string()),
+            Err(_) => break SnapshotError::TimedOut,
+        };
+        match part {
+            SnapshotPart::Chunk(chunk) => {
+                found.add(&chunk);
+                if chunks.send(Ok(chunk)).await.is_err() {
+                    return;
+                }
+            }
+            SnapshotPart::End(end) if end == found => return,
+            SnapshotPart::End(_) => break SnapshotError::Incomplete,
+            SnapshotPart::Start(_) => {
+                break SnapshotError::Interrupted("it starts twice".to_owned());
+            }
+        }
+    };
+    let _ = chunks.send(Err(error)).await; // the handler may be gone
+}
