@@ -32,6 +32,7 @@ mod extents;
 mod faulty;
 mod files;
 mod folder;
+mod outline;
 pub(crate) mod record;
 mod recovery;
 pub(crate) mod segment;
@@ -50,7 +51,7 @@ pub use self::{
 };
 use self::{
     folder::Folder,
-    record::ENTRY_BYTES_MAX,
+    recovery::Recovered,
     shared::{Handle, Shared},
 };
 use crate::types::{LogId, Vote};
@@ -134,10 +135,9 @@ impl Log {
         files.create_dir(&options.dir)?;
         let mut folder = Folder::new(files, &options);
         let recovered = recovery::recover(&mut folder)?;
-        let (active, logged) = (recovered.active, recovered.state);
-        let (extents, segments) = (recovered.extents, recovered.segments);
-        let shared = Arc::new(Shared::new(logged, options.cache_bytes, extents, segments));
-        let writer = Writer::new(shared.clone(), folder, active, logged);
+        let Recovered { outline, extents, segments, active } = recovered;
+        let shared = Arc::new(Shared::new(outline, options.cache_bytes, extents, segments));
+        let writer = Writer::new(shared.clone(), folder, active, outline);
         Ok((Log { handle: Arc::new(Handle(shared)) }, writer))
     }
 
@@ -188,56 +188,4 @@ impl Log {
     pub fn entries(&self, range: Range<u64>, max_bytes: usize) -> io::Result<Vec<Entry>> {
         self.handle.0.entries(range, max_bytes)
     }
-}
-
-impl State {
-    /// Index after the newest entry.
-    fn next_index(&self) -> u64 {
-        after(self.last)
-    }
-
-    /// Index that the oldest entry has at least.
-    fn first_index(&self) -> u64 {
-        after(self.purged)
-    }
-
-    /// Whether `entries` are consecutive and continue or replace what is there. A log that holds
-    /// and has purged nothing may start anywhere.
-    fn accepts(&self, entries: &[Entry]) -> bool {
-        let Some(first) = entries.first().map(|entry| entry.id.index) else { return true };
-        let continues = (self.first_index()..=self.next_index()).contains(&first);
-        (continues || self.last.is_none())
-            && entries.iter().zip(first..).all(|(entry, index)| entry.id.index == index)
-            && entries.iter().all(|entry| entry.payload.len() <= ENTRY_BYTES_MAX)
-    }
-
-    fn append(&mut self, entries: &[Entry]) {
-        self.last = entries.last().map(|entry| entry.id).or(self.last);
-    }
-
-    /// `false` if there is nothing after `last`.
-    fn truncate_after(&mut self, last: Option<LogId>) -> bool {
-        let dropped = after(last) < self.next_index();
-        if dropped {
-            self.last = last.filter(|last| last.index >= self.first_index()).or(self.purged);
-        }
-        dropped
-    }
-
-    /// `false` if that much has been purged before.
-    fn purge(&mut self, upto: LogId) -> bool {
-        let dropped = upto.index >= self.first_index();
-        if dropped {
-            self.purged = Some(upto);
-            if self.next_index() <= after(self.purged) {
-                self.last = self.purged;
-            }
-        }
-        dropped
-    }
-}
-
-/// Index after this entry; the first of all for `None`.
-fn after(id: Option<LogId>) -> u64 {
-    id.map_or(0, |id| id.index.saturating_add(1))
 }

@@ -3,7 +3,8 @@
 use std::{collections::VecDeque, io, path::PathBuf, sync::Arc};
 
 use super::{
-    File, Files, Options, State,
+    File, Files, Options,
+    outline::Outline,
     segment::{self, Active, End, HEADER_BYTES, Header, Segment},
 };
 
@@ -84,7 +85,7 @@ impl Folder {
         &mut self,
         sequence: u64,
         previous: Option<End>,
-        state: State,
+        outline: Outline,
         record_bytes: usize,
     ) -> io::Result<Active> {
         let capacity = segment::capacity_for(self.segment_bytes, record_bytes);
@@ -98,7 +99,7 @@ impl Folder {
         }
         let salt = self.files.random();
         let group = self.group;
-        let header = Header { group, sequence, salt, capacity, previous, state };
+        let header = Header { group, sequence, salt, capacity, previous, outline };
         file.write_at(&header.encode(), 0)?;
         file.sync()?;
         let path = self.dir.join(segment::file_name(sequence));

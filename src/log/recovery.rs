@@ -7,9 +7,10 @@ use std::{collections::VecDeque, io, sync::Arc};
 use bytes::Bytes;
 
 use super::{
-    Error, File, State, after,
+    Error, File,
     extents::{Extent, Extents},
     folder::Folder,
+    outline::{Outline, after},
     record::{self, ALIGNMENT, Frame, MARK_BYTES, RECORD_HEADER_BYTES, Record},
     segment::{Active, End, HEADER_BYTES, Header, Segment},
 };
@@ -18,7 +19,7 @@ use super::{
 const WINDOW_BYTES: usize = 1 << 20;
 
 pub(crate) struct Recovered {
-    pub(crate) state: State,
+    pub(crate) outline: Outline,
     pub(crate) extents: Extents,
     /// In use, the active one last.
     pub(crate) segments: VecDeque<Arc<Segment>>,
@@ -28,7 +29,7 @@ pub(crate) struct Recovered {
 /// What the records so far amount to.
 struct Replay {
     group: u32,
-    state: State,
+    outline: Outline,
     extents: Extents,
     /// Entries before this index that are not purged stood in segments that are gone.
     unseen_before: u64,
@@ -65,7 +66,7 @@ pub(crate) fn recover(folder: &mut Folder) -> Result<Recovered, Error> {
         return start(folder);
     };
     let oldest = opened.first().map_or(&newest_header, |(_, header)| header);
-    let mut replay = Replay::new(folder.group, oldest.state);
+    let mut replay = Replay::new(folder.group, oldest.outline);
     for (position, (segment, header)) in opened.iter().enumerate() {
         let next = opened.get(position + 1).map_or((&newest, &newest_header), |(s, h)| (s, h));
         replay.closed_segment(segment, header, next)?;
@@ -77,7 +78,7 @@ pub(crate) fn recover(folder: &mut Folder) -> Result<Recovered, Error> {
     let mut segments: VecDeque<_> = opened.into_iter().map(|(segment, _)| segment.into()).collect();
     let newest = Arc::new(newest);
     segments.push_back(newest.clone());
-    let active = go_on(folder, &newest, newest_header, tail, rest, &replay.state)?;
+    let active = go_on(folder, &newest, newest_header, tail, rest, replay.outline)?;
     if !Arc::ptr_eq(&newest, &active.segment) {
         segments.push_back(active.segment.clone());
     }
@@ -85,22 +86,23 @@ pub(crate) fn recover(folder: &mut Folder) -> Result<Recovered, Error> {
     folder.remove(left_over)?;
     folder.retire(replay.unneeded(&mut segments))?;
     folder.keep_spares()?;
-    let Replay { mut state, extents, .. } = replay;
+    let Replay { mut outline, extents, .. } = replay;
+    let state = &mut outline.state;
     // The entries up to the committed one stood in the log when it was noted. If the newest of them
     // were not durable, those that are left are committed still.
     if state.committed.map(|id| id.index) > state.last.map(|id| id.index) {
         state.committed = state.last;
     }
-    Ok(Recovered { state, extents, segments, active })
+    Ok(Recovered { outline, extents, segments, active })
 }
 
 /// A log that has nothing in it.
 fn start(folder: &mut Folder) -> Result<Recovered, Error> {
-    let state = State::default();
-    let active = folder.activate(1, None, state, 0)?;
+    let outline = Outline::default();
+    let active = folder.activate(1, None, outline, 0)?;
     folder.keep_spares()?;
     let segments = VecDeque::from([active.segment.clone()]);
-    Ok(Recovered { state, extents: Extents::default(), segments, active })
+    Ok(Recovered { outline, extents: Extents::default(), segments, active })
 }
 
 fn read_header(segment: &Segment, group: u32) -> Result<Header, Error> {
@@ -124,7 +126,7 @@ fn go_on(
     header: Header,
     tail: Tail,
     rest: Rest,
-    state: &State,
+    outline: Outline,
 ) -> io::Result<Active> {
     // What no mark vouches for may be in the page cache only, where even an fsync would not find
     // it after one that failed. Writing the same bytes again makes the pages dirty.
@@ -145,7 +147,7 @@ fn go_on(
         }
         Rest::Other => {
             let end = Some(tail.end);
-            let active = folder.activate(newest.sequence + 1, end, *state, 0)?;
+            let active = folder.activate(newest.sequence + 1, end, outline, 0)?;
             // The rest of the file will not be used.
             newest.file.truncate(tail.end.offset)?;
             Ok(active)
@@ -178,8 +180,9 @@ fn check_rest(segment: &Segment, header: &Header, tail: &Tail) -> Result<Rest, E
 }
 
 impl Replay {
-    fn new(group: u32, state: State) -> Replay {
-        Replay { group, state, extents: Extents::default(), unseen_before: state.next_index() }
+    fn new(group: u32, outline: Outline) -> Replay {
+        let unseen_before = outline.next_index();
+        Replay { group, outline, extents: Extents::default(), unseen_before }
     }
 
     /// A segment that another follows: its end is known, and so is the state there.
@@ -193,8 +196,10 @@ impl Replay {
             return Err(corrupt(next, 0, "the header does not know of the segment before it"));
         };
         self.segment(segment, header, Some(end))?;
-        let State { vote, committed: _, purged, last } = next_header.state;
-        if (vote, purged, last) != (self.state.vote, self.state.purged, self.state.last) {
+        // What was committed may have been noted with more than is left of the log.
+        let mut expected = self.outline;
+        expected.state.committed = next_header.outline.state.committed;
+        if next_header.outline != expected {
             return Err(corrupt(next, 0, "the header contradicts the segment before it"));
         }
         Ok(())
@@ -247,7 +252,7 @@ impl Replay {
         }
         match frame.decode().map_err(|record::Malformed| "a record has an unknown form")? {
             Record::Entries(entries) => {
-                if !self.state.accepts(&entries) {
+                if !self.outline.accepts(&entries) {
                     return Err("entries do not continue the log");
                 }
                 let first = entries[0].id.index;
@@ -260,26 +265,26 @@ impl Replay {
                     size: frame.size as u32,
                 });
                 self.unseen_before = self.unseen_before.min(first);
-                self.state.append(&entries);
+                self.outline.append(&entries);
             }
-            Record::Vote(vote) => self.state.vote = Some(vote),
+            Record::Vote(vote) => self.outline.state.vote = Some(vote),
             Record::TruncateAfter(last) => {
-                self.state.truncate_after(last);
+                self.outline.truncate_after(last);
                 self.extents.cut(after(last));
                 self.unseen_before = self.unseen_before.min(after(last));
             }
             Record::PurgeTo(upto) => {
-                self.state.purge(upto);
+                self.outline.purge(upto);
                 self.extents.drop_before(after(Some(upto)));
             }
-            Record::Committed(committed) => self.state.committed = committed,
+            Record::Committed(committed) => self.outline.state.committed = committed,
             Record::Mark(mark) => return Ok(Some(mark)),
         }
         Ok(None)
     }
 
     fn check_complete(&self, folder: &Folder) -> Result<(), Error> {
-        let first = self.state.first_index();
+        let first = self.outline.first;
         if first < self.unseen_before {
             return Err(Error::Missing { dir: folder.dir(), first, last: self.unseen_before - 1 });
         }

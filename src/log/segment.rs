@@ -11,6 +11,7 @@ use crc32c::crc32c;
 
 use super::{
     Error, File, State,
+    outline::Outline,
     record::{self, MARK_BYTES, Malformed, Mark, Record},
 };
 
@@ -47,8 +48,8 @@ pub(crate) struct Header {
     pub(crate) capacity: u64,
     /// Of the segment before this one; what stands behind that was never acknowledged.
     pub(crate) previous: Option<End>,
-    /// What the log remembered when the segment began.
-    pub(crate) state: State,
+    /// What the log was when the segment began.
+    pub(crate) outline: Outline,
 }
 
 /// Why bytes are not a header.
@@ -105,8 +106,10 @@ impl Header {
         bytes.put_u64_le(self.capacity);
         bytes.put_u64_le(self.previous.map_or(0, |end| end.offset));
         bytes.put_u32_le(self.previous.map_or(0, |end| end.chain));
-        record::put_vote(&mut bytes, self.state.vote);
-        for id in [self.state.committed, self.state.purged, self.state.last] {
+        let Outline { state: State { vote, committed, purged, last }, first } = self.outline;
+        bytes.put_u64_le(first);
+        record::put_vote(&mut bytes, vote);
+        for id in [committed, purged, last] {
             record::put_log_id(&mut bytes, id);
         }
         bytes.resize(HEADER_BYTES - 4, 0);
@@ -142,18 +145,24 @@ impl Header {
                 let end = End { offset: body.try_get_u64_le()?, chain: body.try_get_u32_le()? };
                 (end.offset != 0).then_some(end)
             },
-            state: State {
-                vote: record::take_vote(body)?,
-                committed: record::take_log_id(body)?,
-                purged: record::take_log_id(body)?,
-                last: record::take_log_id(body)?,
+            outline: Outline {
+                first: body.try_get_u64_le()?,
+                state: State {
+                    vote: record::take_vote(body)?,
+                    committed: record::take_log_id(body)?,
+                    purged: record::take_log_id(body)?,
+                    last: record::take_log_id(body)?,
+                },
             },
         })
     }
 
-    /// Where the records start, and the chain that they continue.
+    /// Where the records start, and the chain that they continue: the header's own checksum. (The
+    /// checksum of a header *with* its checksum would be the same for all headers.)
     pub(crate) fn start(&self) -> End {
-        End { offset: HEADER_BYTES as u64, chain: crc32c(&self.encode()) }
+        let bytes = self.encode();
+        let (_, mut checksum) = bytes.split_at(HEADER_BYTES - 4);
+        End { offset: HEADER_BYTES as u64, chain: checksum.get_u32_le() }
     }
 }
 
@@ -220,11 +229,14 @@ mod tests {
             salt: 0x0123_4567_89ab_cdef,
             capacity: 1 << 20,
             previous: Some(End { offset: 4096, chain: 77 }),
-            state: State {
-                vote: Some(Vote { term: 5, node: 3, committed: true }),
-                committed: id(8),
-                purged: None,
-                last: id(10),
+            outline: Outline {
+                state: State {
+                    vote: Some(Vote { term: 5, node: 3, committed: true }),
+                    committed: id(8),
+                    purged: None,
+                    last: id(10),
+                },
+                first: 3,
             },
         }
     }
@@ -242,6 +254,12 @@ mod tests {
         for length in 0..HEADER_BYTES {
             assert_eq!(Header::decode(&bytes[..length]), Err(HeaderFault::Damaged));
         }
+    }
+
+    #[test]
+    fn each_header_starts_a_chain_of_its_own() {
+        let other = Header { salt: 1, ..header() };
+        assert_ne!(header().start().chain, other.start().chain);
     }
 
     #[test]

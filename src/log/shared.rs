@@ -15,6 +15,7 @@ use super::{
     Entry, Flushed, State,
     cache::Cache,
     extents::{Extent, Extents},
+    outline::{Outline, after},
     record::{self, Record},
     segment::Segment,
 };
@@ -63,9 +64,7 @@ pub(crate) enum Effect {
 
 struct Inner {
     /// As the callers see it; the disk follows.
-    state: State,
-    /// Index of the oldest entry, if there is one.
-    first: u64,
+    outline: Outline,
     cache: Cache,
     /// Bounded by admission control above the log.
     queue: Vec<Request>,
@@ -103,16 +102,14 @@ impl Drop for Handle {
 
 impl Shared {
     pub(crate) fn new(
-        state: State,
+        outline: Outline,
         cache_bytes: usize,
         extents: Extents,
         segments: VecDeque<Arc<Segment>>,
     ) -> Shared {
-        let first = extents.first_index().unwrap_or(0).max(state.first_index());
         let inner = Inner {
-            state,
-            first,
-            cache: Cache::new(state.next_index(), cache_bytes),
+            outline,
+            cache: Cache::new(outline.next_index(), cache_bytes),
             queue: Vec::new(),
             appends: 0,
             committed_changed: false,
@@ -126,48 +123,41 @@ impl Shared {
     }
 
     pub(crate) fn state(&self) -> State {
-        self.lock().state
+        self.lock().outline.state
     }
 
     pub(crate) fn append(&self, entries: Vec<Entry>, flushed: Flushed) {
         let mut inner = self.lock();
-        if inner.stopped || !inner.state.accepts(&entries) {
+        if inner.stopped || !inner.outline.accepts(&entries) {
             let error = if inner.stopped { stopped() } else { io::ErrorKind::InvalidInput.into() };
             drop(inner);
             return flushed(Err(error));
         }
         inner.appends += 1;
         let number = inner.appends;
-        if let Some(first) = entries.first().map(|entry| entry.id.index) {
-            if first < inner.state.next_index() {
-                inner.drops += 1;
-            } else if inner.state.last.is_none() {
-                inner.first = first;
-            }
+        if inner.outline.append(&entries) {
+            inner.drops += 1;
         }
-        inner.state.append(&entries);
         inner.cache.push(&entries, number);
         self.enqueue(inner, Request::Append { entries, number, flushed });
     }
 
     pub(crate) fn truncate_after(&self, last: Option<LogId>) {
         let mut inner = self.lock();
-        if inner.state.truncate_after(last) {
+        if inner.outline.truncate_after(last) {
             inner.drops += 1;
-            let next = inner.state.next_index();
+            let next = inner.outline.next_index();
             inner.cache.cut(next);
-            let last = inner.state.last;
+            let last = inner.outline.state.last;
             self.enqueue(inner, Request::TruncateAfter(last));
         }
     }
 
     pub(crate) fn purge(&self, upto: LogId) {
         let mut inner = self.lock();
-        if inner.state.purge(upto) {
+        if inner.outline.purge(upto) {
             inner.drops += 1;
-            inner.first = inner.first.max(inner.state.first_index());
-            let first = inner.state.first_index();
-            inner.cache.drop_before(first);
+            inner.cache.drop_before(after(Some(upto)));
             self.enqueue(inner, Request::PurgeTo(upto));
         }
     }
@@ -178,14 +168,14 @@ impl Shared {
             drop(inner);
             return flushed(Err(stopped()));
         }
-        inner.state.vote = Some(vote);
+        inner.outline.state.vote = Some(vote);
         self.enqueue(inner, Request::Vote(vote, flushed));
     }
 
     pub(crate) fn save_committed(&self, committed: Option<LogId>) {
         let mut inner = self.lock();
-        inner.committed_changed |= inner.state.committed != committed;
-        inner.state.committed = committed;
+        inner.committed_changed |= inner.outline.state.committed != committed;
+        inner.outline.state.committed = committed;
     }
 
     pub(crate) fn entries(&self, range: Range<u64>, max_bytes: usize) -> io::Result<Vec<Entry>> {
@@ -198,8 +188,8 @@ impl Shared {
                 if drops.is_some_and(|drops| drops != inner.drops) {
                     break;
                 }
-                next = next.max(inner.first);
-                let end = range.end.min(inner.state.next_index());
+                next = next.max(inner.outline.first);
+                let end = range.end.min(inner.outline.next_index());
                 if next >= end {
                     break;
                 }
@@ -241,7 +231,7 @@ impl Shared {
         let committed = std::mem::take(&mut inner.committed_changed);
         Some(Work {
             requests: std::mem::take(&mut inner.queue),
-            committed: committed.then_some(inner.state.committed),
+            committed: committed.then_some(inner.outline.state.committed),
             last: inner.closed,
         })
     }

@@ -3,9 +3,10 @@
 use std::{io, sync::Arc};
 
 use super::{
-    Entry, Flushed, State, after,
+    Entry, Flushed,
     extents::Extent,
     folder::Folder,
+    outline::{Outline, after},
     record::{self, Record},
     segment::Active,
     shared::{Effect, Request, Shared, Work},
@@ -27,7 +28,7 @@ pub struct Writer {
     folder: Folder,
     active: Active,
     /// What the records written so far amount to; the header of the next segment repeats it.
-    logged: State,
+    logged: Outline,
     batch: Batch,
     failure: Option<io::Error>,
 }
@@ -51,7 +52,7 @@ impl Writer {
         shared: Arc<Shared>,
         folder: Folder,
         active: Active,
-        logged: State,
+        logged: Outline,
     ) -> Writer {
         let batch = Batch { chain: active.tail.chain, ..Batch::default() };
         Writer { shared, folder, active, logged, batch, failure: None }
@@ -87,7 +88,7 @@ impl Writer {
                 Request::Vote(vote, flushed) => {
                     self.attempt(|writer| {
                         writer.put(&Record::Vote(vote))?;
-                        writer.logged.vote = Some(vote);
+                        writer.logged.state.vote = Some(vote);
                         Ok(())
                     });
                     self.batch.callbacks.push(flushed);
@@ -98,7 +99,7 @@ impl Writer {
         if let Some(committed) = work.committed {
             self.attempt(|writer| {
                 writer.put(&Record::Committed(committed))?;
-                writer.logged.committed = committed;
+                writer.logged.state.committed = committed;
                 Ok(())
             });
         }
