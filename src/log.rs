@@ -189,3 +189,6 @@ impl Log {
         self.handle.0.entries(range, max_bytes)
     }
 }
+
+#[cfg(test)]
+mod tests;

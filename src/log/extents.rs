@@ -68,11 +68,6 @@ impl Extents {
     pub(crate) fn oldest_sequence(&self) -> Option<u64> {
         self.0.front().map(|extent| extent.sequence)
     }
-
-    /// Index of the oldest entry.
-    pub(crate) fn first_index(&self) -> Option<u64> {
-        self.0.front().map(|extent| extent.first)
-    }
 }
 
 #[cfg(test)]
