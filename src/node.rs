@@ -1,5 +1,6 @@
 //! One running member: the handles that services hold, and the one place where all parts meet.
 
+pub mod data_dir;
 mod error;
 mod leases;
 mod membership;

@@ -1,5 +1,5 @@
-//! TLS for clients and peers: certificates from files, read again when the files change, or made on the
-//! spot.
+//! TLS for clients and peers: certificates from files, read again when the files change, or made on
+//! the spot.
 
 mod anybody;
 mod make;
@@ -177,8 +177,8 @@ impl ClientTls {
 }
 
 impl Files {
-    /// Certificate and key under `dir`, made for these hosts unless they are there from before. Peers
-    /// that use such certificates do not check each other, as in etcd.
+    /// Certificate and key under `dir`, made for these hosts unless they are there from before.
+    /// Peers that use such certificates do not check each other, as in etcd.
     pub fn automatic(
         dir: &Path,
         hosts: &[String],

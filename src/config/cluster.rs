@@ -92,8 +92,8 @@ fn missing(name: &str, urls: &[Url], among: &[Url]) -> Option<String> {
     (!lacking.is_empty()).then(|| lacking.join(","))
 }
 
-/// etcd resolves host names here. Only the one name that means the same everywhere is resolved by us;
-/// for any other the two flags must agree to the letter.
+/// etcd resolves host names here. Only the one name that means the same everywhere is resolved by
+/// us; for any other the two flags must agree to the letter.
 fn same(one: &Url, other: &Url) -> bool {
     let resolved = |url: &Url| url.as_str().replace("://localhost:", "://127.0.0.1:");
     resolved(one) == resolved(other)

@@ -26,8 +26,8 @@ struct State<T> {
 
 /// Tells one content of a path from the next; `None` when there is no such file.
 ///
-/// The change time counts as well as the modification time, which tools that copy files set back, and
-/// the inode number, because secrets are replaced by switching a symbolic link.
+/// The change time counts as well as the modification time, which tools that copy files set back,
+/// and the inode number, because secrets are replaced by switching a symbolic link.
 type Stamp = Option<(u64, u64, (i64, i64), (i64, i64))>;
 
 impl<T> Reloading<T> {
@@ -38,10 +38,11 @@ impl<T> Reloading<T> {
         Ok(Reloading { paths, build, state: Mutex::new(State { stamps, made }) })
     }
 
-    /// Files that cannot be used, a certificate without its new key yet for instance, change nothing:
-    /// handshakes go on with what was read before.
+    /// Files that cannot be used, a certificate without its new key yet for instance, change
+    /// nothing: handshakes go on with what was read before.
     pub(crate) fn current(&self) -> Arc<T> {
-        // The state is whole between any two statements, so a panic elsewhere cannot have broken it.
+        // The state is whole between any two statements, so a panic elsewhere cannot have broken
+        // it.
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let stamps = stamps(&self.paths);
         if stamps != state.stamps {
