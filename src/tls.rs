@@ -28,7 +28,7 @@ pub const CLIENT_PROTOCOLS: &[&[u8]] = &[b"h2", b"http/1.1"];
 pub enum Source {
     /// No TLS.
     None,
-    Files(Files),
+    Files(Box<Files>),
     /// Made by ourselves, under the data directory.
     Automatic {
         years: u32,

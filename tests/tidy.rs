@@ -117,6 +117,12 @@ const PLACES: &[(&str, &[&str], &str)] = &[
     ("openraft::", &["src/raft"], "only `raft` names openraft"),
     ("env::", &["src/config"], "only `config` reads the environment"),
     ("super::super", &[], "name the module from `crate::`"),
+    ("#[allow(", &[], "`#[expect(..., reason = \"...\")]` says why, and ends with its reason"),
+    (
+        ".unwrap()",
+        &[],
+        "outside tests, return the error or `expect` with the reason why there is none",
+    ),
     ("FIXME", &[], "fix it, or open an issue"),
     ("dbg!", &[], "a leftover"),
     ("todo!", &[], "a leftover"),
@@ -299,12 +305,13 @@ fn is_at(path: &Path, places: &[&str]) -> bool {
     places.iter().any(|place| path.starts_with(place) || path == Path::new(&format!("{place}.rs")))
 }
 
-/// Where a word stands by itself, not as the end of a longer one, and not in a comment.
+/// Where a word stands by itself, not within a longer one's end, and not in a comment.
 fn occurrences(code: &str, word: &str) -> Vec<usize> {
     let is_word = |c: char| c.is_alphanumeric() || c == '_';
     let stands = |at: &usize| {
         let line = code[..*at].rsplit('\n').next().unwrap_or_default();
-        !code[..*at].ends_with(is_word) && !line.trim_start().starts_with("//")
+        let is_end = word.starts_with(is_word) && code[..*at].ends_with(is_word);
+        !is_end && !line.trim_start().starts_with("//")
     };
     code.match_indices(word).map(|(at, _)| at).filter(stands).collect()
 }
@@ -413,6 +420,13 @@ mod tests {
         finds("src/tls.rs", "std::env::var(X)", Some("only `config` reads the environment"));
         finds("src/config/raw.rs", "std::env::vars_os()", None);
         finds("src/tls.rs", "env!(X)", None);
+        let unwrap =
+            "outside tests, return the error or `expect` with the reason why there is none";
+        finds("src/tls.rs", "read(path).unwrap();", Some(unwrap));
+        finds("src/tls.rs", "read(path).unwrap_or(0);", None);
+        finds("src/tls.rs", "#[cfg(test)]\nread(path).unwrap();", None);
+        let allow = "`#[expect(..., reason = \"...\")]` says why, and ends with its reason";
+        finds("src/tls.rs", "#[allow(dead_code)]", Some(allow));
         finds("src/node.rs", "use super::super::x;", Some("name the module from `crate::`"));
         let status = Some("statuses are made in src/grpc/status.rs only");
         finds("src/grpc/kv.rs", "Err(Status::internal(text))", status);

@@ -116,7 +116,7 @@ fn tls(config: &Config, data_dir: &DataDir) -> Result<Tls, tls::Error> {
     let files = |listeners: &Listeners, folder: &str, flags: tls::FlagNames| {
         Ok::<_, tls::Error>(match &listeners.tls {
             tls::Source::None => None,
-            tls::Source::Files(files) => Some(files.clone()),
+            tls::Source::Files(files) => Some(files.as_ref().clone()),
             tls::Source::Automatic { years, versions } => {
                 let (dir, hosts) = (fixtures.join(folder), hosts(listeners));
                 Some(tls::Files::automatic(&dir, &hosts, *years, *versions, flags)?)

@@ -165,7 +165,7 @@ fn tls_source(
             if automatic {
                 warnings.push(Warning::AutoTlsUnused(names.auto));
             }
-            tls::Source::Files(tls::Files {
+            tls::Source::Files(Box::new(tls::Files {
                 shown,
                 // etcd's flag of this name for clients is for dialling itself, which we never do.
                 dialling: dialling.filter(|_| names.auto == PEERS.auto),
@@ -174,7 +174,7 @@ fn tls_source(
                 revoked: file(flags.revoked),
                 versions,
                 flags,
-            })
+            }))
         }
         None if automatic => {
             let years = raw.count("self-signed-cert-validity");

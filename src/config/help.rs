@@ -43,7 +43,7 @@ pub(crate) fn help() -> String {
         for flag in FLAGS.iter().filter(|flag| flag.section == section) {
             let note = match flag.effect {
                 Effect::Acts | Effect::Removed => "",
-                Effect::NoEffect => " (accepted, without effect so far)",
+                Effect::Inert => " (accepted, without effect so far)",
                 Effect::NotYet => " (not supported yet)",
             };
             let (name, default, text) = (flag.name, flag.default, flag.help);

@@ -128,7 +128,7 @@ impl RawConfig {
         let says_something = |(name, value): (&&'static str, &String)| {
             let flag = flags::find(name)?;
             match flag.effect {
-                Effect::NoEffect => !is_default(flag, value),
+                Effect::Inert => !is_default(flag, value),
                 Effect::Removed => true,
                 Effect::Acts | Effect::NotYet => false,
             }
