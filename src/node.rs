@@ -3,6 +3,7 @@
 mod answer;
 mod ask;
 mod background;
+pub mod data_dir;
 mod error;
 mod keeper;
 mod leases;

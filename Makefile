@@ -1,0 +1,100 @@
+# Everything that is done with this repository is a target here; `make` lists them.
+
+SHELL := /bin/bash
+
+# One profile for everything, so that RocksDB is built once; outside the tree, so that clones share it.
+export CARGO_TARGET_DIR ?= $(HOME)/.cache/orrery/target
+ORRERY := $(CARGO_TARGET_DIR)/release/orrery
+
+# The three members of `make cluster`, as etcd's own Procfile has them.
+CLUSTER := m1=http://127.0.0.1:2380,m2=http://127.0.0.1:22380,m3=http://127.0.0.1:32380
+ENDPOINTS := 127.0.0.1:2379,127.0.0.1:22379,127.0.0.1:32379
+
+.DEFAULT_GOAL := help
+.PHONY: help setup build run cluster compose test check bench fuzz simulate
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## install what the build needs and is missing
+	@missing=(); \
+	command -v c++ >/dev/null || missing+=(g++); \
+	command -v git >/dev/null || missing+=(git); \
+	command -v curl >/dev/null || missing+=(curl); \
+	command -v protoc >/dev/null || missing+=(protobuf-compiler); \
+	compgen -G '/usr/lib/llvm*/lib/libclang*.so*' >/dev/null \
+	  || compgen -G '/usr/lib*/libclang*.so*' >/dev/null \
+	  || compgen -G '/usr/lib/*/libclang*.so*' >/dev/null \
+	  || [ -n "$$LIBCLANG_PATH" ] || missing+=(libclang-dev); \
+	if [ $${#missing[@]} -gt 0 ]; then \
+	  if command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
+	    echo "installing $${missing[*]}"; \
+	    { apt-get install -y --no-install-recommends "$${missing[@]}" \
+	      || { apt-get update && apt-get install -y --no-install-recommends "$${missing[@]}"; }; \
+	    } >/dev/null; \
+	  else \
+	    echo "The build needs what these Debian packages hold; install them and try again:" >&2; \
+	    echo "  sudo apt-get install $${missing[*]}" >&2; exit 1; \
+	  fi; \
+	fi
+	@command -v cargo >/dev/null || { \
+	  echo "The build needs Rust: install rustup from https://rustup.rs; it then takes the" >&2; \
+	  echo "release that rust-toolchain.toml names." >&2; exit 1; }
+
+build: setup ## build the binary
+	cargo build --release --bin orrery
+
+run: build ## start one member on 127.0.0.1:2379, with its data in default.orrery/
+	@echo; echo 'Try, in another terminal:'
+	@echo '  etcdctl put greeting hello'
+	@echo '  etcdctl get greeting'; echo
+	@exec $(ORRERY)
+
+cluster: build ## start three members on loopback; Ctrl-C stops them all
+	@echo; echo 'Clients at $(ENDPOINTS). Try, in another terminal:'
+	@echo '  etcdctl --endpoints=$(ENDPOINTS) put greeting hello'
+	@echo '  etcdctl --endpoints=$(ENDPOINTS) endpoint status -w table'; echo
+	@members=(); \
+	trap 'trap - INT TERM HUP EXIT; kill -TERM "$${members[@]}" 2>/dev/null; wait' INT TERM HUP EXIT; \
+	for number in 1 2 3; do \
+	  port=$$(( number == 1 ? 2379 : number * 10000 + 2379 )); \
+	  setsid $(ORRERY) --name "m$$number" --data-dir "m$$number.orrery" \
+	    --listen-client-urls "http://127.0.0.1:$$port" \
+	    --advertise-client-urls "http://127.0.0.1:$$port" \
+	    --listen-peer-urls "http://127.0.0.1:$$(( port + 1 ))" \
+	    --initial-advertise-peer-urls "http://127.0.0.1:$$(( port + 1 ))" \
+	    --initial-cluster '$(CLUSTER)' --initial-cluster-token orrery-loopback & \
+	  members+=($$!); \
+	done; \
+	wait
+
+compose: ## start three members with mutual TLS in containers
+	docker compose -f deploy/compose.yml up --build
+
+test: setup ## everything that must pass: check, then all tests; prints how long it took
+	@begin=$$(date +%s); build=warm; \
+	compgen -G '$(CARGO_TARGET_DIR)/release/deps/librocksdb-*.rlib' >/dev/null || build=cold; \
+	$(MAKE) --no-print-directory check && cargo test --release --workspace; result=$$?; \
+	took=$$(( $$(date +%s) - begin )); \
+	echo "make test: $$(( took / 60 )) min $$(( took % 60 )) s from a $$build build," \
+	  "exit status $$result"; \
+	exit $$result
+
+check: setup ## formatting, lints, house rules; licences and advisories if cargo-deny is there
+	cargo fmt --all --check
+	cargo clippy --release --workspace --all-targets -- -D warnings
+	cargo test --release --quiet --test tidy
+	@if command -v cargo-deny >/dev/null; then cargo deny check; \
+	else echo 'cargo-deny is not installed: licences and advisories were not checked'; fi
+
+bench: setup ## measure, against etcd where that can be built
+	@if [ -x benches/compare ]; then benches/compare; fi
+	cargo bench
+
+fuzz: setup ## feed the decoders with garbage, 5 minutes each
+	@if [ -x fuzz/run ]; then fuzz/run; else echo 'make fuzz: not there yet' >&2; exit 1; fi
+
+simulate: setup ## three members in one process, with faults, from many seeds (SEEDS=2000) or one (SEED=7)
+	@if [ -e tests/simulation.rs ]; then \
+	  SEED='$(SEED)' SEEDS='$(or $(SEEDS),2000)' cargo test --release --test simulation -- --nocapture; \
+	else echo 'make simulate: not there yet' >&2; exit 1; fi

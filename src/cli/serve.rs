@@ -1,0 +1,219 @@
+//! Running one member: everything around the server itself, from the first check to the last
+//! signal.
+
+use std::{future::Future, net::IpAddr, process::ExitCode};
+
+use anyhow::Context;
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::mpsc,
+};
+use tracing::{info, warn};
+
+use crate::{
+    config::{Address, Config, Listeners, Warning},
+    node::data_dir::{DataDir, Token},
+    telemetry,
+    tls::{self, CLIENT_PROTOCOLS, ClientTls, ServerTls},
+};
+
+/// TLS for each kind of connections; `None` where there is none.
+#[expect(dead_code, reason = "read by the server, which is not there yet")]
+struct Tls {
+    clients: Option<ServerTls>,
+    peers: Option<PeerTls>,
+}
+
+/// Peers talk both ways.
+#[expect(dead_code, reason = "read by the server, which is not there yet")]
+struct PeerTls {
+    server: ServerTls,
+    client: ClientTls,
+}
+
+/// Protocols on the peers' listener: ours, named by nothing, and HTTP for `/version` and
+/// `/members`.
+const PEER_PROTOCOLS: &[&[u8]] = &[];
+
+pub(crate) fn run(config: Config, warnings: &[Warning]) -> anyhow::Result<ExitCode> {
+    // Everything that can be refused is refused before anything is written.
+    if !DataDir::holds_member(&config.data_dir) {
+        config.founding.check(&config.name, &config.peers.advertise)?;
+    }
+    check_files(&config)?;
+    let token = Token { value: &config.founding.token, is_set: config.token_is_set };
+    let data_dir = DataDir::open(&config.data_dir, token)?;
+    let tls = tls(&config, &data_dir)?;
+
+    telemetry::start(config.log_level);
+    for warning in warnings {
+        warn!(about = warning.about(), "{warning}");
+    }
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?
+        .block_on(serve(config, data_dir, tls))
+}
+
+async fn serve(config: Config, data_dir: DataDir, tls: Tls) -> anyhow::Result<ExitCode> {
+    let mut signals = listen_to_signals().context("cannot listen to signals")?;
+    info!(
+        name = config.name,
+        data_dir = %data_dir.path().display(),
+        version = env!("CARGO_PKG_VERSION"),
+        "starting member"
+    );
+    let running = tokio::select! {
+        // The server starts here: `orrery::node::start`.
+        running = start(config, data_dir, tls) => running?,
+        Some(signal) = signals.recv() => {
+            info!(signal, "received signal while starting");
+            return Ok(ExitCode::SUCCESS);
+        }
+    };
+    let code = until_stopped(signals, running.ended(), || running.stop()).await;
+    info!("member stopped");
+    Ok(code)
+}
+
+/// Stands in for the server until it is there: a member that serves nothing.
+async fn start(_config: Config, data_dir: DataDir, _tls: Tls) -> anyhow::Result<Running> {
+    warn!("the server is not part of this build yet: nothing is served");
+    Ok(Running { _data_dir: data_dir })
+}
+
+/// A member that runs. Its directory stays taken until it has stopped.
+struct Running {
+    _data_dir: DataDir,
+}
+
+impl Running {
+    /// Returns when the member has stopped by itself: removed from the cluster, or in trouble.
+    async fn ended(&self) {
+        std::future::pending().await
+    }
+
+    /// Hands over leadership, lets requests under way finish, closes the files.
+    async fn stop(&self) {}
+}
+
+/// Files that flags name are read before anything is written, so that a wrong name leaves no trace.
+fn check_files(config: &Config) -> Result<(), tls::Error> {
+    for listeners in [&config.clients, &config.peers] {
+        if let tls::Source::Files(files) = &listeners.tls {
+            ServerTls::load(files, &[])?;
+        }
+    }
+    if let tls::Source::Files(files) = &config.peers.tls {
+        ClientTls::load(files, &[])?;
+    }
+    Ok(())
+}
+
+fn tls(config: &Config, data_dir: &DataDir) -> Result<Tls, tls::Error> {
+    let fixtures = data_dir.path().join("fixtures");
+    let files = |listeners: &Listeners, folder: &str, flags: tls::FlagNames| {
+        Ok::<_, tls::Error>(match &listeners.tls {
+            tls::Source::None => None,
+            tls::Source::Files(files) => Some(files.as_ref().clone()),
+            tls::Source::Automatic { years, versions } => {
+                let (dir, hosts) = (fixtures.join(folder), hosts(listeners));
+                Some(tls::Files::automatic(&dir, &hosts, *years, *versions, flags)?)
+            }
+        })
+    };
+    let clients = files(&config.clients, "client", tls::FlagNames::CLIENTS)?
+        .map(|files| ServerTls::load(&files, CLIENT_PROTOCOLS))
+        .transpose()?;
+    let peers = match files(&config.peers, "peer", tls::FlagNames::PEERS)? {
+        None => None,
+        Some(files) => Some(PeerTls {
+            server: ServerTls::load(&files, PEER_PROTOCOLS)?,
+            client: ClientTls::load(&files, PEER_PROTOCOLS)?,
+        }),
+    };
+    Ok(Tls { clients, peers })
+}
+
+/// What an automatic certificate is valid for: where the member listens, and what it tells others.
+fn hosts(listeners: &Listeners) -> Vec<String> {
+    let listened = listeners.listen.iter().filter_map(|listen| match &listen.address {
+        Address::Tcp(address) => Some(address.ip()),
+        Address::Unix(_) => None,
+    });
+    let mut hosts: Vec<String> =
+        listened.filter(|ip| !ip.is_unspecified()).map(|ip| ip.to_string()).collect();
+    hosts.extend(listeners.advertise.iter().filter_map(|url| match &url.place {
+        crate::config::Place::Tcp { host, .. } => Some(host.clone()),
+        crate::config::Place::Unix(_) => None,
+    }));
+    hosts.extend(["localhost".to_owned(), IpAddr::from([127, 0, 0, 1]).to_string()]);
+    hosts.sort();
+    hosts.dedup();
+    hosts
+}
+
+/// One message per SIGTERM or SIGINT from now on.
+fn listen_to_signals() -> std::io::Result<mpsc::Receiver<&'static str>> {
+    // The first signal stops, the second ends; nobody counts more.
+    let (sender, receiver) = mpsc::channel(2);
+    for (kind, name) in [(SignalKind::terminate(), "SIGTERM"), (SignalKind::interrupt(), "SIGINT")]
+    {
+        tokio::spawn(forward(signal(kind)?, name, sender.clone()));
+    }
+    Ok(receiver)
+}
+
+async fn forward(mut signal: Signal, name: &'static str, to: mpsc::Sender<&'static str>) {
+    while signal.recv().await.is_some() {
+        if to.send(name).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Waits for a signal, then for the stop, then for neither: a second signal ends the process at
+/// once.
+async fn until_stopped<S: Future<Output = ()>>(
+    mut signals: mpsc::Receiver<&'static str>,
+    ended: impl Future<Output = ()>,
+    stop: impl FnOnce() -> S,
+) -> ExitCode {
+    tokio::select! {
+        Some(signal) = signals.recv() => info!(signal, "received signal; stopping"),
+        () = ended => return ExitCode::FAILURE,
+    }
+    tokio::select! {
+        () = stop() => ExitCode::SUCCESS,
+        Some(signal) = signals.recv() => {
+            warn!(signal, "received a second signal; ending at once");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, ready};
+
+    use super::*;
+
+    /// How a member that stops in the given way ends, after that many signals.
+    async fn ended(signals: usize, stops: bool, fails: bool) -> ExitCode {
+        let (sender, receiver) = mpsc::channel(2);
+        for _ in 0..signals {
+            sender.send("SIGTERM").await.unwrap();
+        }
+        let trouble = async move { if fails { ready(()).await } else { pending().await } };
+        let stop = || async move { if stops { ready(()).await } else { pending().await } };
+        until_stopped(receiver, trouble, stop).await
+    }
+
+    #[tokio::test]
+    async fn a_signal_stops_a_second_one_ends_and_trouble_is_a_failure() {
+        assert_eq!(ended(1, true, false).await, ExitCode::SUCCESS);
+        assert_eq!(ended(2, false, false).await, ExitCode::FAILURE);
+        assert_eq!(ended(0, true, true).await, ExitCode::FAILURE);
+    }
+}

@@ -1,0 +1,381 @@
+//! Every flag of etcd, with its default and what becomes of it here.
+
+use Effect::{Acts, Inert, NotYet};
+use Kind::{Anything, Bool, Count, Duration, Number, Text, Urls};
+use Section::{Auth, Clustering, Features, Logging, Member, Monitoring, Security, Tracing, Unsafe};
+
+/// How the text of a value is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Text,
+    Bool,
+    /// A whole number from 0 on.
+    Count,
+    /// A whole number.
+    Number,
+    /// As Go writes them: `300ms`, `1h30m`.
+    Duration,
+    /// URLs with commas between them.
+    Urls,
+    /// Needs no value and takes any: flags that etcd itself ignores.
+    Anything,
+}
+
+/// What setting a flag does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Effect {
+    Acts,
+    /// Accepted so that etcd's command lines work; a warning says that nothing comes of it.
+    Inert,
+    /// Ignoring it could harm (it guards access, or decides which cluster starts), so any value but
+    /// the default is refused until it works.
+    NotYet,
+    /// No longer in etcd, but still in scripts: accepted with the warning of `Inert`.
+    Removed,
+}
+
+/// Where `--help` lists a flag.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Section {
+    Member,
+    Clustering,
+    Security,
+    Auth,
+    Monitoring,
+    Logging,
+    Tracing,
+    Features,
+    Unsafe,
+}
+
+#[derive(Debug)]
+pub(crate) struct Flag {
+    pub(crate) name: &'static str,
+    pub(crate) section: Section,
+    pub(crate) kind: Kind,
+    /// As etcd prints it; `${name}.orrery` for the data directory.
+    pub(crate) default: &'static str,
+    pub(crate) effect: Effect,
+    pub(crate) help: &'static str,
+}
+
+impl Flag {
+    /// `ETCD_` and the name in capitals.
+    pub(crate) fn variable(&self) -> String {
+        format!("ETCD_{}", self.name.to_uppercase().replace('-', "_"))
+    }
+}
+
+/// The flag of that name, removed ones included.
+pub(crate) fn find(name: &str) -> Option<&'static Flag> {
+    FLAGS.iter().chain(REMOVED).find(|flag| flag.name == name)
+}
+
+const fn flag(
+    section: Section,
+    name: &'static str,
+    kind: Kind,
+    default: &'static str,
+    effect: Effect,
+    help: &'static str,
+) -> Flag {
+    Flag { name, section, kind, default, effect, help }
+}
+
+const fn removed(name: &'static str, kind: Kind) -> Flag {
+    let default = "";
+    Flag { name, section: Section::Unsafe, kind, default, effect: Effect::Removed, help: "" }
+}
+
+/// The flags of etcd 3.7 and its main branch, in the order of its help.
+#[rustfmt::skip] // a table: one flag, two lines
+pub(crate) const FLAGS: &[Flag] = &[
+    flag(Member, "name", Text, "default", Acts,
+        "Human-readable name of this member."),
+    flag(Member, "data-dir", Text, "${name}.orrery", Acts,
+        "Directory that holds this member's data."),
+    flag(Member, "wal-dir", Text, "", Inert,
+        "Directory for the log alone."),
+    flag(Member, "snapshot-count", Count, "10000", Acts,
+        "Applied entries after which older log entries may be dropped."),
+    flag(Member, "heartbeat-interval", Count, "100", Acts,
+        "Milliseconds between two heartbeats of a leader."),
+    flag(Member, "election-timeout", Count, "1000", Acts,
+        "Milliseconds without a leader until an election starts."),
+    flag(Member, "initial-election-tick-advance", Bool, "true", Inert,
+        "Shorten the first election after a start."),
+    flag(Member, "listen-peer-urls", Urls, "http://localhost:2380", Acts,
+        "URLs to listen on for other members."),
+    flag(Member, "listen-client-urls", Urls, "http://localhost:2379", Acts,
+        "URLs to listen on for clients: gRPC and HTTP."),
+    flag(Member, "listen-client-http-urls", Urls, "", Inert,
+        "URLs to listen on for clients that speak HTTP only."),
+    flag(Member, "max-wals", Count, "5", Inert,
+        "Log files to keep."),
+    flag(Member, "memory-mlock", Bool, "false", Inert,
+        "Keep the store in memory pages that are never swapped."),
+    flag(Member, "quota-backend-bytes", Number, "0", Acts,
+        "Size of the store that raises the NOSPACE alarm; 0 for 2 GiB, negative for no limit."),
+    flag(Member, "backend-bbolt-freelist-type", Text, "map", Inert,
+        "Free list of bbolt, which is not used here."),
+    flag(Member, "backend-batch-interval", Duration, "0s", Inert,
+        "Longest time between two commits of bbolt, which is not used here."),
+    flag(Member, "backend-batch-limit", Number, "0", Inert,
+        "Most operations in one commit of bbolt, which is not used here."),
+    flag(Member, "max-txn-ops", Count, "128", Acts,
+        "Most operations in one transaction."),
+    flag(Member, "max-request-bytes", Count, "1572864", Acts,
+        "Largest request of a client, in bytes."),
+    flag(Member, "max-concurrent-streams", Count, "4294967295", Inert,
+        "Most streams that one client may have open."),
+    flag(Member, "grpc-keepalive-min-time", Duration, "5s", Inert,
+        "Shortest time that a client must leave between two pings."),
+    flag(Member, "grpc-keepalive-interval", Duration, "2h0m0s", Inert,
+        "Time between two pings from server to client."),
+    flag(Member, "grpc-keepalive-timeout", Duration, "20s", Inert,
+        "Time to wait for the answer to a ping before a connection is closed."),
+    flag(Member, "socket-reuse-port", Bool, "false", Inert,
+        "Set SO_REUSEPORT on listeners."),
+    flag(Member, "socket-reuse-address", Bool, "false", Inert,
+        "Set SO_REUSEADDR on listeners."),
+    flag(Member, "enable-grpc-gateway", Bool, "true", Inert,
+        "Serve the JSON gateway."),
+    flag(Member, "raft-read-timeout", Duration, "5s", Inert,
+        "Time without input after which a connection to a peer is closed."),
+    flag(Member, "raft-write-timeout", Duration, "5s", Inert,
+        "Time without progress after which a write to a peer fails."),
+    flag(Member, "feature-gates", Text, "", Inert,
+        "Features to switch, as Name=true,Name=false."),
+
+    flag(Clustering, "initial-advertise-peer-urls", Urls, "http://localhost:2380", Acts,
+        "URLs under which the other members reach this one."),
+    flag(Clustering, "initial-cluster", Text, "default=http://localhost:2380", Acts,
+        "Founding members as name=peer-url,..."),
+    flag(Clustering, "initial-cluster-state", Text, "new", Acts,
+        "'new' to found a cluster, 'existing' to join one; ignored once there is data."),
+    flag(Clustering, "initial-cluster-token", Text, "etcd-cluster", Acts,
+        "Tells clusters apart that are founded with the same URLs."),
+    flag(Clustering, "advertise-client-urls", Urls, "http://localhost:2379", Acts,
+        "URLs under which clients reach this member."),
+    flag(Clustering, "discovery", Text, "", NotYet,
+        "Discovery service, version 2."),
+    flag(Clustering, "discovery-token", Text, "", NotYet,
+        "Discovery: token of the cluster."),
+    flag(Clustering, "discovery-endpoints", Text, "", NotYet,
+        "Discovery: endpoints of the service."),
+    flag(Clustering, "discovery-dial-timeout", Duration, "2s", Inert,
+        "Discovery: time to connect."),
+    flag(Clustering, "discovery-request-timeout", Duration, "5s", Inert,
+        "Discovery: time for a request."),
+    flag(Clustering, "discovery-keepalive-time", Duration, "2s", Inert,
+        "Discovery: time between two pings."),
+    flag(Clustering, "discovery-keepalive-timeout", Duration, "6s", Inert,
+        "Discovery: time to wait for the answer to a ping."),
+    flag(Clustering, "discovery-insecure-transport", Bool, "true", Inert,
+        "Discovery: connect without TLS."),
+    flag(Clustering, "discovery-insecure-skip-tls-verify", Bool, "false", Inert,
+        "Discovery: do not check the server's certificate."),
+    flag(Clustering, "discovery-cert", Text, "", Inert,
+        "Discovery: certificate to show."),
+    flag(Clustering, "discovery-key", Text, "", Inert,
+        "Discovery: key of the certificate."),
+    flag(Clustering, "discovery-cacert", Text, "", Inert,
+        "Discovery: authority to check the server with."),
+    flag(Clustering, "discovery-user", Text, "", Inert,
+        "Discovery: user name."),
+    flag(Clustering, "discovery-password", Text, "", Inert,
+        "Discovery: password."),
+    flag(Clustering, "discovery-fallback", Text, "exit", Inert,
+        "What to do when discovery fails."),
+    flag(Clustering, "discovery-proxy", Text, "", Inert,
+        "Discovery: HTTP proxy, version 2."),
+    flag(Clustering, "discovery-srv", Text, "", NotYet,
+        "DNS domain that lists the founding members."),
+    flag(Clustering, "discovery-srv-name", Text, "", Inert,
+        "Service name in that domain."),
+    flag(Clustering, "strict-reconfig-check", Bool, "true", Acts,
+        "Refuse changes of membership that would cost the quorum."),
+    flag(Clustering, "pre-vote", Bool, "true", Acts,
+        "Ask before an election whether it could be won."),
+    flag(Clustering, "auto-compaction-retention", Text, "0", Inert,
+        "How much history to keep: a duration (or hours), or revisions; 0 for all of it."),
+    flag(Clustering, "auto-compaction-mode", Text, "periodic", Inert,
+        "How to read auto-compaction-retention: periodic or revision."),
+
+    flag(Security, "cert-file", Text, "", Acts,
+        "Certificate to show to clients."),
+    flag(Security, "key-file", Text, "", Acts,
+        "Key of that certificate."),
+    flag(Security, "client-cert-auth", Bool, "false", Acts,
+        "Let in only clients with a certificate of the trusted authority."),
+    flag(Security, "client-cert-file", Text, "", Inert,
+        "Certificate of this member as a client of itself."),
+    flag(Security, "client-key-file", Text, "", Inert,
+        "Key of that certificate."),
+    flag(Security, "client-crl-file", Text, "", Acts,
+        "Revoked certificates of clients (DER)."),
+    flag(Security, "client-cert-allowed-hostname", Text, "", NotYet,
+        "Host names, one of which a client's certificate must hold."),
+    flag(Security, "trusted-ca-file", Text, "", Acts,
+        "Authority that clients' certificates come from."),
+    flag(Security, "auto-tls", Bool, "false", Acts,
+        "Make a certificate for clients' connections."),
+    flag(Security, "peer-cert-file", Text, "", Acts,
+        "Certificate to show to other members."),
+    flag(Security, "peer-key-file", Text, "", Acts,
+        "Key of that certificate."),
+    flag(Security, "peer-client-cert-auth", Bool, "false", Acts,
+        "Let in only members with a certificate of the trusted authority."),
+    flag(Security, "peer-client-cert-file", Text, "", Acts,
+        "Certificate to show when connecting to other members, if it is another one."),
+    flag(Security, "peer-client-key-file", Text, "", Acts,
+        "Key of that certificate."),
+    flag(Security, "peer-trusted-ca-file", Text, "", Acts,
+        "Authority that members' certificates come from."),
+    flag(Security, "peer-cert-allowed-cn", Text, "", NotYet,
+        "Common names, one of which a member's certificate must have."),
+    flag(Security, "peer-cert-allowed-hostname", Text, "", NotYet,
+        "Host names, one of which a member's certificate must hold."),
+    flag(Security, "peer-auto-tls", Bool, "false", Acts,
+        "Make a certificate for connections between members, who do not check each other then."),
+    flag(Security, "self-signed-cert-validity", Count, "1", Acts,
+        "Years for which made certificates are valid."),
+    flag(Security, "peer-crl-file", Text, "", Acts,
+        "Revoked certificates of members (DER)."),
+    flag(Security, "cipher-suites", Text, "", Inert,
+        "Cipher suites to offer, by their names in Go."),
+    flag(Security, "cors", Text, "*", Inert,
+        "Origins that browsers may send requests from."),
+    flag(Security, "host-whitelist", Text, "*", NotYet,
+        "Host names that HTTP requests without TLS may name."),
+    flag(Security, "tls-min-version", Text, "TLS1.2", Acts,
+        "Lowest version of TLS: TLS1.2 or TLS1.3."),
+    flag(Security, "tls-max-version", Text, "", Acts,
+        "Highest version of TLS: TLS1.2 or TLS1.3."),
+
+    flag(Auth, "auth-token", Text, "simple", Inert,
+        "Kind of token: simple or jwt, with options."),
+    flag(Auth, "bcrypt-cost", Count, "10", Inert,
+        "Cost of hashing a password."),
+    flag(Auth, "auth-token-ttl", Count, "300", Inert,
+        "Seconds for which a simple token is valid."),
+
+    flag(Monitoring, "enable-pprof", Bool, "false", Inert,
+        "Serve profiles under /debug/pprof/."),
+    flag(Monitoring, "metrics", Text, "basic", Inert,
+        "'extensive' for histograms of every gRPC method."),
+    flag(Monitoring, "listen-metrics-urls", Urls, "", Acts,
+        "URLs to listen on for /metrics and /health."),
+
+    flag(Logging, "logger", Text, "zap", Inert,
+        "Shape of the log lines: zap's."),
+    flag(Logging, "log-outputs", Text, "default", Inert,
+        "Where log lines go; here always standard error."),
+    flag(Logging, "log-level", Text, "info", Acts,
+        "Least serious level to log: debug, info, warn, error, panic or fatal."),
+    flag(Logging, "log-format", Text, "json", Inert,
+        "Format of log lines; here always json."),
+    flag(Logging, "enable-log-rotation", Bool, "false", Inert,
+        "Rotate log files."),
+    flag(Logging, "log-rotation-config-json", Text, LOG_ROTATION, Inert,
+        "How to rotate log files."),
+    flag(Logging, "warning-unary-request-duration", Duration, "300ms", Inert,
+        "Time after which a request is logged as slow."),
+
+    flag(Tracing, "enable-distributed-tracing", Bool, "false", Inert,
+        "Send traces."),
+    flag(Tracing, "distributed-tracing-address", Text, "localhost:4317", Inert,
+        "Where traces go."),
+    flag(Tracing, "distributed-tracing-service-name", Text, "etcd", Inert,
+        "Name of the service in traces."),
+    flag(Tracing, "distributed-tracing-instance-id", Text, "", Inert,
+        "Name of this member in traces."),
+    flag(Tracing, "distributed-tracing-sampling-rate", Number, "0", Inert,
+        "Traces to send of a million."),
+
+    flag(Features, "corrupt-check-time", Duration, "0s", Inert,
+        "Time between two comparisons of the members' data; 0 for never."),
+    flag(Features, "compact-hash-check-time", Duration, "1m0s", Inert,
+        "Time between two comparisons of the members' compaction hashes."),
+    flag(Features, "compaction-batch-limit", Number, "1000", Inert,
+        "Most revisions deleted in one batch of a compaction."),
+    flag(Features, "compaction-sleep-interval", Duration, "0s", Inert,
+        "Pause between two batches of a compaction."),
+    flag(Features, "peer-skip-client-san-verification", Bool, "false", Inert,
+        "Do not compare a member's address with its certificate."),
+    flag(Features, "watch-progress-notify-interval", Duration, "10m0s", Acts,
+        "Time between two progress notifications of an idle watch."),
+    flag(Features, "warning-apply-duration", Duration, "100ms", Inert,
+        "Time after which applying an entry is logged as slow."),
+    flag(Features, "bootstrap-defrag-threshold-megabytes", Count, "0", Inert,
+        "Space to gain for which a start defragments."),
+    flag(Features, "max-learners", Count, "1", Acts,
+        "Most learners that the cluster may have."),
+    flag(Features, "downgrade-check-time", Duration, "5s", Inert,
+        "Time between two looks at a downgrade."),
+    flag(Features, "snapshot-catchup-entries", Count, "5000", Acts,
+        "Log entries kept beyond the newest droppable one, for slow members."),
+
+    flag(Unsafe, "force-new-cluster", Bool, "false", NotYet,
+        "Make a cluster of this member alone."),
+    flag(Unsafe, "unsafe-no-fsync", Bool, "false", Inert,
+        "Do not wait for the disk. Never done here."),
+];
+
+const LOG_ROTATION: &str =
+    r#"{"maxsize": 100, "maxage": 0, "maxbackups": 0, "localtime": false, "compress": false}"#;
+
+/// Flags of earlier releases, which command lines in the wild still hold.
+#[rustfmt::skip] // a table
+pub(crate) const REMOVED: &[Flag] = &[
+    removed("max-snapshots", Count),
+    removed("v2-deprecation", Text),
+    removed("enable-v2", Bool),
+    removed("experimental-enable-v2v3", Text),
+    removed("proxy", Text),
+    removed("proxy-failure-wait", Count),
+    removed("proxy-refresh-interval", Count),
+    removed("proxy-dial-timeout", Count),
+    removed("proxy-write-timeout", Count),
+    removed("proxy-read-timeout", Count),
+    removed("debug", Bool),
+    removed("log-package-levels", Text),
+    removed("experimental-initial-corrupt-check", Bool),
+    removed("experimental-corrupt-check-time", Duration),
+    removed("experimental-compact-hash-check-enabled", Bool),
+    removed("experimental-compact-hash-check-time", Duration),
+    removed("experimental-watch-progress-notify-interval", Duration),
+    removed("experimental-warning-apply-duration", Duration),
+    removed("experimental-warning-unary-request-duration", Duration),
+    removed("experimental-peer-skip-client-san-verification", Bool),
+    removed("experimental-memory-mlock", Bool),
+    removed("experimental-max-learners", Number),
+    removed("experimental-snapshot-catchup-entries", Count),
+    removed("experimental-compaction-batch-limit", Number),
+    removed("experimental-compaction-sleep-interval", Duration),
+    removed("experimental-bootstrap-defrag-threshold-megabytes", Count),
+    removed("experimental-enable-distributed-tracing", Bool),
+    removed("experimental-distributed-tracing-address", Text),
+    removed("experimental-distributed-tracing-service-name", Text),
+    removed("experimental-distributed-tracing-instance-id", Text),
+    removed("experimental-distributed-tracing-sampling-rate", Number),
+    removed("experimental-downgrade-check-time", Duration),
+    removed("experimental-enable-lease-checkpoint", Bool),
+    removed("experimental-enable-lease-checkpoint-persist", Bool),
+    removed("experimental-stop-grpc-service-on-defrag", Bool),
+    removed("experimental-txn-mode-write-with-shared-buffer", Bool),
+    removed("experimental-backend-bbolt-freelist-type", Text),
+    removed("cluster-active-size", Anything),
+    removed("cluster-remove-delay", Anything),
+    removed("cluster-sync-interval", Anything),
+    removed("config", Anything),
+    removed("force", Anything),
+    removed("max-result-buffer", Anything),
+    removed("max-retry-attempts", Anything),
+    removed("peer-heartbeat-interval", Anything),
+    removed("peer-election-timeout", Anything),
+    removed("retry-interval", Anything),
+    removed("snapshot", Anything),
+    removed("v", Anything),
+    removed("vv", Anything),
+];

@@ -1,0 +1,214 @@
+//! The binary as people and scripts meet it: what it prints, what it refuses, what it leaves
+//! behind.
+
+use std::{
+    io::{BufRead, BufReader},
+    path::Path,
+    process::{Child, Command, Output, Stdio},
+};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use tempfile::TempDir;
+
+/// The binary in an empty directory, without variables of etcd's.
+fn orrery(dir: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_orrery"));
+    command.current_dir(dir).stdin(Stdio::null());
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("ETCD_") {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+fn run(dir: &Path, arguments: &[&str]) -> Output {
+    orrery(dir).args(arguments).output().unwrap()
+}
+
+/// Refused with exit status 1 and exactly that line, and nothing written.
+#[track_caller]
+fn refuses(arguments: &[&str], message: &str) {
+    let dir = TempDir::new().unwrap();
+    let output = run(dir.path(), arguments);
+    assert_eq!(String::from_utf8_lossy(&output.stderr), format!("orrery: {message}\n"));
+    assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+    assert!(output.stdout.is_empty());
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "{arguments:?} wrote something");
+}
+
+/// Ports chosen by the system, so that nothing collides.
+const ANYWHERE: [&str; 6] = [
+    "--listen-client-urls",
+    "http://127.0.0.1:0",
+    "--advertise-client-urls",
+    "http://127.0.0.1:0",
+    "--listen-peer-urls",
+    "http://127.0.0.1:0",
+];
+
+/// A member that runs until it is dropped.
+struct Member {
+    child: Child,
+    lines: std::io::Lines<BufReader<std::process::ChildStderr>>,
+}
+
+impl Member {
+    fn start(dir: &Path, arguments: &[&str]) -> Member {
+        let mut child =
+            orrery(dir).args(ANYWHERE).args(arguments).stderr(Stdio::piped()).spawn().unwrap();
+        let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        Member { child, lines }
+    }
+
+    /// Reads log lines up to the one with this message.
+    #[track_caller]
+    fn wait_for(&mut self, message: &str) -> Vec<serde_json::Value> {
+        let mut seen = Vec::new();
+        for line in &mut self.lines {
+            let line = line.unwrap();
+            let value: serde_json::Value = serde_json::from_str(&line).expect(&line);
+            seen.push(value.clone());
+            if value["msg"] == message {
+                return seen;
+            }
+        }
+        panic!("no line says {message:?}: {seen:?}");
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.child.id() as i32), signal).unwrap();
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn version_and_help_go_to_standard_output() {
+    let dir = TempDir::new().unwrap();
+    let version = run(dir.path(), &["--version"]);
+    assert!(version.status.success());
+    assert!(version.stdout.starts_with(b"etcd Version: 3.7."));
+    let help = run(dir.path(), &["-h"]);
+    assert!(help.status.success());
+    assert!(String::from_utf8(help.stdout).unwrap().contains("--listen-client-urls"));
+}
+
+#[test]
+fn a_wrong_command_line_is_refused_in_one_line_and_leaves_nothing() {
+    refuses(&["--no-such-flag=1"], "flag provided but not defined: --no-such-flag=1");
+    refuses(&["serve"], r#""serve" is not a valid flag"#);
+    refuses(
+        &["--election-timeout", "slow"],
+        r#"invalid value "slow" for --election-timeout: expected a whole number from 0 on"#,
+    );
+    refuses(
+        &["--listen-peer-urls", "127.0.0.1:2380"],
+        r#"--listen-peer-urls "127.0.0.1:2380": URL scheme must be http, https, unix, or unixs: 127.0.0.1:2380"#,
+    );
+    refuses(
+        &["--name", "a", "--initial-cluster", "b=http://localhost:2380"],
+        r#"--name "a": couldn't find local name "a" in the initial cluster configuration --initial-cluster="b=http://localhost:2380""#,
+    );
+    refuses(&["--config-file", "x.yml"], r#"--config-file="x.yml" is not supported yet"#);
+    refuses(
+        &["--cert-file", "no.crt", "--key-file", "no.key"],
+        "--cert-file no.crt: No such file or directory (os error 2)",
+    );
+}
+
+#[test]
+fn reserved_words_say_that_they_are_not_there_yet() {
+    for word in ["up", "verify", "down", "region", "chaos", "sla", "snapshot"] {
+        refuses(&[word, "--x"], &format!("{word}: not available yet"));
+    }
+}
+
+#[test]
+fn a_flag_and_its_variable_together_are_refused() {
+    let dir = TempDir::new().unwrap();
+    let output = orrery(dir.path()).args(["--name", "a"]).env("ETCD_NAME", "a").output().unwrap();
+    let line = String::from_utf8(output.stderr).unwrap();
+    assert!(line.contains(r#"environment variable "ETCD_NAME" is shadowed"#), "{line}");
+    assert_eq!((output.status.code(), line.lines().count()), (Some(1), 1));
+}
+
+#[test]
+fn data_of_etcd_is_refused_and_left_alone() {
+    let dir = TempDir::new().unwrap();
+    std::fs::create_dir_all(dir.path().join("data/member/wal")).unwrap();
+    let output = run(dir.path(), &["--data-dir", "data"]);
+    let line = String::from_utf8(output.stderr).unwrap();
+    assert!(line.contains("orrery snapshot restore"), "{line}");
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(std::fs::read_dir(dir.path().join("data")).unwrap().count(), 1);
+}
+
+#[test]
+fn a_member_takes_its_directory_and_stops_when_asked() {
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        let dir = TempDir::new().unwrap();
+        let mut member = Member::start(dir.path(), &["--wal-dir", "elsewhere"]);
+        let seen = member.wait_for("starting member");
+        assert_eq!(seen[0]["msg"], "flag has no effect here");
+        assert_eq!(seen[0]["about"], "--wal-dir");
+        assert_eq!(seen[0]["level"], "warn");
+
+        let second = run(dir.path(), &ANYWHERE);
+        let line = String::from_utf8(second.stderr).unwrap();
+        assert_eq!(line, "orrery: --data-dir default.orrery is in use by another process\n");
+        assert_eq!(second.status.code(), Some(1));
+
+        member.signal(signal);
+        assert_eq!(member.child.wait().unwrap().code(), Some(0), "{signal}");
+        assert!(dir.path().join("default.orrery/orrery.json").exists());
+    }
+}
+
+#[test]
+fn automatic_tls_keeps_its_certificates_under_the_data_directory() {
+    let dir = TempDir::new().unwrap();
+    let arguments = [
+        "--data-dir",
+        "d",
+        "--auto-tls",
+        "--peer-auto-tls",
+        "--listen-client-urls",
+        "https://127.0.0.1:0",
+    ];
+    let mut member = Member::start(dir.path(), &arguments);
+    member.wait_for("starting member");
+    for file in ["client/cert.pem", "client/key.pem", "peer/cert.pem", "peer/key.pem"] {
+        assert!(dir.path().join("d/fixtures").join(file).exists(), "{file}");
+    }
+}
+
+#[test]
+fn certs_makes_what_members_and_clients_need() {
+    let dir = TempDir::new().unwrap();
+    let made = run(dir.path(), &["certs", "--out", "c", "--host", "localhost", "127.0.0.1"]);
+    assert!(made.status.success(), "{made:?}");
+    for name in ["ca", "server", "peer", "etcdclient"] {
+        for extension in ["crt", "key"] {
+            assert!(dir.path().join(format!("c/{name}.{extension}")).exists(), "{name}");
+        }
+    }
+    let arguments = [
+        "--cert-file=c/server.crt",
+        "--key-file=c/server.key",
+        "--trusted-ca-file=c/ca.crt",
+        "--client-cert-auth",
+        "--listen-client-urls=https://127.0.0.1:0",
+    ];
+    Member::start(dir.path(), &arguments).wait_for("starting member");
+    let words = "certs: the following required arguments were not provided: --host <NAME>...";
+    refuses(&["certs", "--out", "c"], words);
+}
