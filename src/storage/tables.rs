@@ -94,9 +94,11 @@ pub struct HeadRow {
     pub floor: Option<Revision>,
 }
 
-/// How far the removal of compacted revisions has come. Value: three varints.
+/// How far the removal of compacted revisions has come. Value: four varints.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CompactionRow {
+    /// The floor that the round before has reached.
+    pub done: Revision,
     /// The floor that is being worked towards.
     pub target: Revision,
     /// The first revision not looked at yet; past `target` when the round is complete.
@@ -133,8 +135,14 @@ impl HeadRow {
 }
 
 impl CompactionRow {
+    /// What `next` is when the round is complete.
+    pub fn end(&self) -> SubRevision {
+        SubRevision { main: self.target.next(), sub: 0 }
+    }
+
     pub fn encode(&self) -> Vec<u8> {
         let mut row = Vec::new();
+        put_varint(&mut row, self.done.get());
         put_varint(&mut row, self.target.get());
         put_varint(&mut row, self.next.main.get());
         put_varint(&mut row, self.next.sub);
@@ -142,10 +150,11 @@ impl CompactionRow {
     }
 
     pub fn decode(mut row: &[u8]) -> Option<CompactionRow> {
+        let done = Revision::from_wire(varint(&mut row)?)?;
         let target = Revision::from_wire(varint(&mut row)?)?;
         let main = Revision::from_wire(varint(&mut row)?)?;
         let next = SubRevision { main, sub: varint(&mut row)? };
-        row.is_empty().then_some(CompactionRow { target, next })
+        row.is_empty().then_some(CompactionRow { done, target, next })
     }
 }
 
@@ -375,7 +384,7 @@ mod tests {
             prop_assert_eq!(parse_revision_key(&revision_key(at)), Some(at));
             let head = HeadRow { revision: main, floor };
             prop_assert_eq!(HeadRow::decode(&head.encode()), Some(head));
-            let compaction = CompactionRow { target: create_revision, next: at };
+            let compaction = CompactionRow { done: main, target: create_revision, next: at };
             prop_assert_eq!(CompactionRow::decode(&compaction.encode()), Some(compaction));
             let put = VersionRow::Put { sub, create_revision, version, lease };
             prop_assert_eq!(VersionRow::decode(&put.encode()), Some(put));
