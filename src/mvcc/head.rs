@@ -58,4 +58,9 @@ impl Head {
         }
         Ok(())
     }
+
+    /// The head once `revision` is the compaction floor.
+    pub fn compacted(self, revision: i64) -> Head {
+        Head { floor: Revision::from_wire(revision).or(self.floor), ..self }
+    }
 }

@@ -53,7 +53,7 @@ impl Store {
 
     fn compact(&mut self, floor: i64) {
         self.head.check_compact(floor).unwrap();
-        self.head.floor = Revision::from_wire(floor);
+        self.head = self.head.compacted(floor);
         let snapshot = self.storage.snapshot();
         let mut batch = snapshot.batch();
         self.head.put(&mut batch);

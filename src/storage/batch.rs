@@ -6,11 +6,12 @@ use bytes::Bytes;
 use rocksdb::{DBRawIterator, ReadOptions, WriteBatch};
 
 use super::{
-    Cursor, Error, Position, Rows, Snapshot,
+    Cursor, Error, Rows, Snapshot,
     cursor::Overlay,
     engine::engine_error,
     tables::{self, MetaKey, Table},
 };
+use crate::types::LogId;
 
 /// Changes on top of a snapshot. Nothing is stored before [`Batch::write`].
 pub struct Batch<'a> {
@@ -33,16 +34,15 @@ impl<'a> Batch<'a> {
         self.changes.insert(table.key(key), None);
     }
 
-    pub fn put_position(&mut self, position: &Position) {
-        if let Some(id) = position.applied {
-            let row = tables::encode_log_id(id).to_vec();
-            self.put(Table::Meta, &MetaKey::Applied.key(), row);
-        }
-        if let Some((id, membership)) = &position.membership {
-            let mut row = tables::encode_log_id(*id).to_vec();
-            row.extend_from_slice(membership);
-            self.put(Table::Meta, &MetaKey::Membership.key(), row);
-        }
+    /// Notes the newest entry that is applied once this batch is written.
+    pub fn put_applied(&mut self, id: LogId) {
+        self.put(Table::Meta, &MetaKey::Applied.key(), tables::encode_log_id(id).to_vec());
+    }
+
+    /// Notes the newest Raft membership, with the entry it came from.
+    pub fn put_membership(&mut self, id: LogId, membership: &[u8]) {
+        let row = [&tables::encode_log_id(id), membership].concat();
+        self.put(Table::Meta, &MetaKey::Membership.key(), row);
     }
 
     /// Stores all changes or none, in the store that the snapshot was taken of: if another snapshot was

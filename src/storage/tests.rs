@@ -22,7 +22,9 @@ fn fill(storage: &Storage, index: u64, rows: usize, value: &str) {
     for row in 0..rows {
         batch.put(Table::Revisions, &(row as u64).to_be_bytes(), value.to_owned());
     }
-    batch.put_position(&position(index));
+    let (id, membership) = position(index).membership.unwrap();
+    batch.put_applied(id);
+    batch.put_membership(id, &membership);
     batch.write().unwrap();
 }
 
