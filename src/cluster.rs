@@ -1,8 +1,13 @@
 //! The list of members: who belongs to the cluster, where to reach them, who votes.
 
+pub mod ids;
+pub mod table;
+
+mod rules;
+
 use crate::{
     proto::etcdserverpb::Member,
-    storage::{self, Snapshot},
+    storage::{self, Rows},
     types::{ClusterId, MemberId},
 };
 
@@ -26,9 +31,17 @@ pub struct Row {
 }
 
 impl Members {
-    pub fn read(snapshot: &Snapshot) -> Result<Members, storage::Error> {
-        let _ = snapshot;
-        unimplemented!()
+    pub fn read(rows: &dyn Rows) -> Result<Members, storage::Error> {
+        table::read(rows)
+    }
+
+    pub fn get(&self, id: MemberId) -> Option<&Row> {
+        self.rows.iter().find(|row| row.member.id == id.0)
+    }
+
+    /// The list as clients see it.
+    pub fn list(&self) -> Vec<Member> {
+        self.rows.iter().map(|row| row.member.clone()).collect()
     }
 }
 
@@ -47,6 +60,8 @@ pub enum Rejection {
     TooManyLearners,
     /// etcd: "can only promote a learner member".
     NotLearner(MemberId),
+    /// The member came back with another data directory: it may have forgotten votes that it gave.
+    OtherIncarnation(MemberId),
 }
 
 /// Stub.

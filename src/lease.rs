@@ -1,8 +1,13 @@
 //! Leases: the replicated table, and the leader's timers beside it.
 
+mod expiry;
+pub mod table;
+
 use std::time::Duration;
 
 use crate::types::LeaseId;
+
+pub use expiry::{ExpiryQueue, Renewal};
 
 /// A row of the lease table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

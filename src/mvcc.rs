@@ -1,13 +1,31 @@
 //! The key space: every version of every key, by revision.
 
+pub mod compaction;
+pub mod txn;
+
+mod edit;
+mod hash;
+mod head;
+mod history;
+mod index;
+mod range;
+
+#[cfg(test)]
+mod tests;
+
 use crate::{
     proto::{
         etcdserverpb::{RangeRequest, RangeResponse, TxnRequest, TxnResponse},
-        mvccpb::Event,
+        mvccpb::{Event, KeyValue},
     },
     storage::{self, Snapshot},
     types::{KeyRange, Revision},
 };
+
+pub use edit::Edit;
+pub use head::Head;
+pub use index::{Live, Version, live};
+pub use range::range;
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
@@ -21,7 +39,10 @@ pub enum Error {
 
 /// The key space as it stood at one moment. Everything read from one view fits together: the newest
 /// revision, the compaction floor and the data come from one RocksDB snapshot.
-pub struct View {}
+pub struct View {
+    snapshot: Snapshot,
+    head: Head,
+}
 
 /// The answer of HashKV.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,36 +62,38 @@ pub struct Change {
 
 impl View {
     pub fn new(snapshot: Snapshot) -> Result<View, Error> {
-        let _ = snapshot;
-        unimplemented!()
+        let head = Head::read(&snapshot)?;
+        Ok(View { snapshot, head })
     }
 
     /// The newest revision.
     pub fn revision(&self) -> Revision {
-        unimplemented!()
+        self.head.revision
     }
 
     /// The compaction floor: the oldest revision that can be read. `None` when nothing was compacted.
     pub fn floor(&self) -> Option<Revision> {
-        unimplemented!()
+        self.head.floor
+    }
+
+    /// The rows behind the view, for what else is stored with the keys.
+    pub fn snapshot(&self) -> &Snapshot {
+        &self.snapshot
     }
 
     /// Answers with header.revision set to [`View::revision`]; the other header fields are the edge's.
     pub fn range(&self, request: &RangeRequest) -> Result<RangeResponse, Error> {
-        let _ = request;
-        unimplemented!()
+        range::range(&self.snapshot, self.head, request)
     }
 
-    /// A Txn that only reads.
+    /// A Txn that only reads: [`txn::is_read_only`]. Anything else in it is answered by nothing.
     pub fn txn(&self, request: &TxnRequest) -> Result<TxnResponse, Error> {
-        let _ = request;
-        unimplemented!()
+        txn::read(&self.snapshot, self.head, request)
     }
 
     /// `revision` 0 stands for the newest.
     pub fn hash_kv(&self, revision: i64) -> Result<HashKv, Error> {
-        let _ = revision;
-        unimplemented!()
+        hash::hash_kv(&self.snapshot, self.head, revision)
     }
 
     /// What happened to the keys of `ranges` from revision `from` on, oldest first, without previous
@@ -82,18 +105,19 @@ impl View {
         from: Revision,
         max_bytes: usize,
     ) -> Result<(Vec<Change>, Revision), Error> {
-        let _ = (ranges, from, max_bytes);
-        unimplemented!()
+        history::history(&self.snapshot, self.head, ranges, from, max_bytes)
     }
 
     /// The version of a key that was current just before `revision`: what a watcher's prev_kv shows.
     /// `None` when there was none or it is compacted.
-    pub fn before(
-        &self,
-        key: &[u8],
-        revision: Revision,
-    ) -> Result<Option<crate::proto::mvccpb::KeyValue>, Error> {
-        let _ = (key, revision);
-        unimplemented!()
+    pub fn before(&self, key: &[u8], revision: Revision) -> Result<Option<KeyValue>, Error> {
+        let Some(at) = revision.previous() else { return Ok(None) };
+        if self.head.floor.is_some_and(|floor| at < floor) {
+            return Ok(None);
+        }
+        match index::live(&self.snapshot, key, at)? {
+            Some(version) => Ok(Some(version.read(&self.snapshot)?)),
+            None => Ok(None),
+        }
     }
 }

@@ -1,16 +1,30 @@
 //! The replicated state: what a member must do, and be, after the same log.
 
+mod apply;
+mod keys;
+mod leases;
+mod members;
+mod txn;
+mod view;
+
+#[cfg(test)]
+mod tests;
+
 use crate::{
-    cluster, lease, mvcc,
+    cluster, lease,
+    mvcc::{self, Head},
     proto::{
         command::Command,
         etcdserverpb::{DeleteRangeResponse, LeaseGrantResponse, Member, PutResponse, TxnResponse},
         mvccpb::Event,
     },
-    storage::{self, Snapshot, Storage},
+    storage::{self, Storage},
     types::{LeaseId, LogId, Revision},
 };
 use bytes::Bytes;
+
+pub use crate::storage::Position;
+pub use view::View;
 
 /// An entry of the Raft log, decoded.
 #[derive(Clone, Debug)]
@@ -72,36 +86,36 @@ pub enum Rejection {
     Malformed(&'static str),
 }
 
-/// How far the state has come.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Position {
-    pub applied: Option<LogId>,
-    /// The newest Raft membership, with the entry it came from.
-    pub membership: Option<(LogId, Bytes)>,
+/// Applies the log. What it keeps in memory is what is on disk.
+pub struct StateMachine {
+    storage: Storage,
+    position: Position,
+    head: Head,
 }
 
-impl Position {
-    pub fn read(snapshot: &Snapshot) -> Result<Position, storage::Error> {
-        let _ = snapshot;
-        unimplemented!()
-    }
+/// Why a command was not carried out.
+enum Failure {
+    Rejected(Rejection),
+    /// This member's disk: the member must stop.
+    Storage(storage::Error),
 }
-
-pub struct StateMachine {}
 
 impl StateMachine {
+    /// After a snapshot was installed the state machine is opened again.
     pub fn open(storage: Storage) -> Result<StateMachine, storage::Error> {
-        let _ = storage;
-        unimplemented!()
+        let snapshot = storage.snapshot();
+        let (position, head) = (snapshot.position()?, Head::read(&snapshot)?);
+        drop(snapshot);
+        Ok(StateMachine { storage, position, head })
     }
 
     pub fn position(&self) -> &Position {
-        unimplemented!()
+        &self.position
     }
 
-    /// Revision of the key space.
+    /// The newest revision of the key space.
     pub fn revision(&self) -> Revision {
-        unimplemented!()
+        self.head.revision
     }
 
     /// Applies entries in order and writes all they change, with the new position, at once.
@@ -109,45 +123,77 @@ impl StateMachine {
     /// Deterministic: the same entries leave every member with the same tables, however they are cut
     /// into batches. An error is this member's disk; the member must stop.
     pub fn apply(&mut self, entries: Vec<Entry>) -> Result<Vec<Applied>, storage::Error> {
-        let _ = entries;
-        unimplemented!()
+        let Some(last) = entries.last().map(|entry| entry.id) else { return Ok(Vec::new()) };
+        let snapshot = self.storage.snapshot();
+        let mut batch = snapshot.batch();
+        let (mut head, mut membership) = (self.head, None);
+        let mut applied = Vec::with_capacity(entries.len());
+        for entry in entries {
+            let effects = match entry.payload {
+                Payload::Blank => Ok(apply::Effects::done()),
+                Payload::Membership(members) => {
+                    membership = Some((entry.id, members));
+                    Ok(apply::Effects::done())
+                }
+                Payload::Command(command) => apply::apply(&mut batch, &mut head, command)?,
+            };
+            applied.push(Applied::new(effects, head.revision));
+        }
+        batch.put_applied(last);
+        if let Some((id, members)) = &membership {
+            batch.put_membership(*id, members);
+        }
+        batch.write()?;
+        self.head = head;
+        self.position.applied = Some(last);
+        self.position.membership = membership.or(self.position.membership.take());
+        Ok(applied)
     }
 }
 
-/// Everything that can be read, at one moment.
-pub struct View {}
-
-impl View {
-    pub fn new(snapshot: Snapshot) -> Result<View, mvcc::Error> {
-        let _ = snapshot;
-        unimplemented!()
+impl Applied {
+    fn new(effects: Result<apply::Effects, Rejection>, revision: Revision) -> Applied {
+        match effects {
+            Ok(apply::Effects { reply, events, leases, members_changed }) => {
+                Applied { reply: Ok(reply), revision, events, leases, members_changed }
+            }
+            Err(rejection) => Applied {
+                reply: Err(rejection),
+                revision,
+                events: Vec::new(),
+                leases: Vec::new(),
+                members_changed: false,
+            },
+        }
     }
+}
 
-    pub fn keys(&self) -> &mvcc::View {
-        unimplemented!()
+impl From<Rejection> for Failure {
+    fn from(rejection: Rejection) -> Failure {
+        Failure::Rejected(rejection)
     }
+}
 
-    pub fn lease(&self, id: LeaseId) -> Result<Option<lease::Lease>, storage::Error> {
-        let _ = id;
-        unimplemented!()
+impl From<cluster::Rejection> for Failure {
+    fn from(rejection: cluster::Rejection) -> Failure {
+        Failure::Rejected(Rejection::Cluster(rejection))
     }
+}
 
-    /// All leases, by id.
-    pub fn leases(&self) -> Result<Vec<lease::Lease>, storage::Error> {
-        unimplemented!()
+impl From<storage::Error> for Failure {
+    fn from(error: storage::Error) -> Failure {
+        Failure::Storage(error)
     }
+}
 
-    /// Keys attached to a lease, sorted.
-    pub fn lease_keys(&self, id: LeaseId) -> Result<Vec<Bytes>, storage::Error> {
-        let _ = id;
-        unimplemented!()
-    }
-
-    pub fn members(&self) -> Result<cluster::Members, storage::Error> {
-        unimplemented!()
-    }
-
-    pub fn position(&self) -> Result<Position, storage::Error> {
-        unimplemented!()
+impl From<mvcc::Error> for Failure {
+    fn from(error: mvcc::Error) -> Failure {
+        match error {
+            mvcc::Error::Compacted(oldest) => Failure::Rejected(Rejection::Compacted(oldest)),
+            mvcc::Error::FutureRevision(newest) => {
+                Failure::Rejected(Rejection::FutureRevision(newest))
+            }
+            mvcc::Error::Storage(error) => Failure::Storage(error),
+        }
     }
 }

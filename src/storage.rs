@@ -1,17 +1,51 @@
 //! The state on disk: one RocksDB, its tables on one page.
 
-use std::path::{Path, PathBuf};
+pub mod tables;
 
+mod batch;
+mod cursor;
+mod directory;
+mod engine;
+mod snapshot;
+mod transfer;
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 
 use crate::types::LogId;
+use engine::{Engine, Generation};
+use tables::Table;
+
+pub use batch::Batch;
+pub use cursor::Cursor;
+pub use snapshot::Snapshot;
+pub use transfer::{CHUNK_BYTES, Export, Import};
 
 /// Handle to the open store; clones share it.
 #[derive(Clone)]
-pub struct Storage {}
+pub struct Storage {
+    shared: Arc<Shared>,
+}
 
-/// An unchanging picture of the whole store, held by reference; keep it only as long as a request.
-pub struct Snapshot {}
+struct Shared {
+    engine: Engine,
+    /// Installing a snapshot swaps the generation; who still reads the old one keeps it alive.
+    current: ArcSwap<Generation>,
+    /// Number of the newest generation, begun ones included.
+    newest: AtomicU64,
+}
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
@@ -21,6 +55,9 @@ pub enum Error {
     Corrupt { table: &'static str, what: String },
     #[error("{path}: {what}")]
     Files { path: PathBuf, what: String },
+    /// What arrived is not the snapshot that was announced; the store is as it was.
+    #[error("snapshot refused: {0}")]
+    Import(&'static str),
 }
 
 /// Where the store keeps its files.
@@ -30,72 +67,87 @@ pub enum Place<'a> {
     Memory,
 }
 
-impl Storage {
-    pub fn open(place: Place<'_>) -> Result<Storage, Error> {
-        let _ = place;
-        unimplemented!()
-    }
-
-    pub fn snapshot(&self) -> Snapshot {
-        unimplemented!()
-    }
-
-    /// How far the state would survive a crash now.
-    pub fn durable(&self) -> Option<LogId> {
-        unimplemented!()
-    }
-
-    /// Makes everything written so far durable; blocks until it is.
-    pub fn flush(&self) -> Result<Option<LogId>, Error> {
-        unimplemented!()
-    }
-
-    pub fn begin_import(&self) -> Result<Import, Error> {
-        unimplemented!()
-    }
-
-    /// Bytes on disk, and bytes of them that hold live data (an estimate).
-    pub fn sizes(&self) -> Sizes {
-        unimplemented!()
-    }
+/// How far the state has come.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Position {
+    pub applied: Option<LogId>,
+    /// The newest Raft membership, with the entry it came from.
+    pub membership: Option<(LogId, Bytes)>,
 }
 
+/// Bytes on disk, and bytes of them that hold live data (an estimate).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sizes {
     pub on_disk: u64,
     pub in_use: u64,
 }
 
-impl Snapshot {
-    /// The whole store in chunks of about 1 MiB, for another member.
-    pub fn export(self) -> Export {
-        unimplemented!()
+/// What rows can be read from: a [`Snapshot`], or a [`Batch`] with all that it has changed.
+pub trait Rows {
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Bytes>, Error>;
+
+    /// The first row at or behind `from`.
+    fn first(&self, table: Table, from: &[u8]) -> Result<Option<(Bytes, Bytes)>, Error>;
+
+    /// Rows in order of their keys; stands on none before the first [`Cursor::seek`].
+    fn cursor(&self, table: Table) -> Cursor<'_>;
+}
+
+impl Storage {
+    /// Opens the store, or makes an empty one where there is none.
+    ///
+    /// # Errors
+    /// [`Error::Files`] when the directory is not what this module left there, or is of a newer format.
+    pub fn open(place: Place<'_>) -> Result<Storage, Error> {
+        let engine = Engine::new(place)?;
+        let (generation, number) = engine.open_current()?;
+        let current = ArcSwap::from_pointee(generation);
+        let newest = AtomicU64::new(number);
+        Ok(Storage { shared: Arc::new(Shared { engine, current, newest }) })
+    }
+
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot::of(self.shared.current.load_full())
+    }
+
+    /// Returns when everything applied before the call is on disk.
+    pub fn flush(&self) -> Result<(), Error> {
+        self.shared.current.load_full().flush()
+    }
+
+    /// The newest entry known to be on disk with everything before it.
+    pub fn durable(&self) -> Option<LogId> {
+        self.shared.current.load().durable()
+    }
+
+    /// Bytes on disk, and bytes of them that hold live data (an estimate).
+    pub fn sizes(&self) -> Sizes {
+        self.shared.current.load().sizes()
+    }
+
+    /// Starts to take in a snapshot of another member. Readers and writers go on with the present state
+    /// until [`Import::finish`].
+    pub fn begin_import(&self) -> Result<Import, Error> {
+        let number = self.shared.newest.fetch_add(1, Ordering::Relaxed) + 1;
+        Ok(Import::new(self.clone(), self.shared.engine.create(number)?))
+    }
+
+    /// Puts a complete and flushed generation in the place of the present one, on disk first.
+    fn switch(
+        &self,
+        next: Arc<Generation>,
+        step: &mut dyn FnMut(&'static str),
+    ) -> Result<(), Error> {
+        self.shared.engine.make_current(next.number(), step)?;
+        let old = self.shared.current.swap(next);
+        old.retire();
+        step("swapped");
+        Ok(())
     }
 }
 
-pub struct Export {}
-
-impl Iterator for Export {
-    type Item = Result<Bytes, Error>;
-
-    fn next(&mut self) -> Option<Result<Bytes, Error>> {
-        unimplemented!()
-    }
-}
-
-/// A store being received from another member; nothing is changed until it is finished.
-pub struct Import {}
-
-impl Import {
-    pub fn chunk(&mut self, chunk: Bytes) -> Result<(), Error> {
-        let _ = chunk;
-        unimplemented!()
-    }
-
-    /// Checks that the received store has applied exactly `expected`, and puts it in the place of the
-    /// present one.
-    pub fn finish(self, expected: LogId) -> Result<(), Error> {
-        let _ = expected;
-        unimplemented!()
+impl fmt::Debug for Storage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Storage").field("generation", &self.shared.current.load().number()).finish()
     }
 }

@@ -1,0 +1,71 @@
+//! The replicated list of members.
+
+use prost::Message;
+
+use super::{Members, Row};
+use crate::{
+    proto::etcdserverpb::Member,
+    storage::{
+        Batch, Error, Rows,
+        tables::{MetaKey, Table, member_key, parse_member_key},
+    },
+    types::{ClusterId, MemberId},
+};
+
+pub(super) fn read(rows: &dyn Rows) -> Result<Members, Error> {
+    let cluster = match rows.get(Table::Meta, &MetaKey::ClusterId.key())? {
+        Some(row) => {
+            let row = row.as_ref().try_into().map_err(|_| Table::Meta.corrupt("cluster id"))?;
+            Some(ClusterId(u64::from_be_bytes(row)))
+        }
+        None => None,
+    };
+    let mut members = Members { cluster, ..Members::default() };
+    let mut cursor = rows.cursor(Table::Members);
+    cursor.seek(&[])?;
+    while let Some((_, row)) = cursor.row() {
+        members.rows.push(decode(row)?);
+        cursor.next()?;
+    }
+    let mut cursor = rows.cursor(Table::RemovedMembers);
+    cursor.seek(&[])?;
+    while let Some((key, _)) = cursor.row() {
+        let id = parse_member_key(key).ok_or_else(|| Table::RemovedMembers.corrupt("key"))?;
+        members.removed.push(id);
+        cursor.next()?;
+    }
+    Ok(members)
+}
+
+pub fn put_cluster(batch: &mut Batch<'_>, id: ClusterId) {
+    batch.put(Table::Meta, &MetaKey::ClusterId.key(), id.0.to_be_bytes().to_vec());
+}
+
+pub fn put(batch: &mut Batch<'_>, row: &Row) {
+    let mut value = match row.incarnation {
+        None => vec![0],
+        Some(incarnation) => [&[1], &incarnation.to_be_bytes()[..]].concat(),
+    };
+    value.extend(row.member.encode_to_vec());
+    batch.put(Table::Members, &member_key(MemberId(row.member.id)), value);
+}
+
+/// Takes a member from the list, for good.
+pub fn remove(batch: &mut Batch<'_>, id: MemberId) {
+    batch.delete(Table::Members, &member_key(id));
+    batch.put(Table::RemovedMembers, &member_key(id), Vec::new());
+}
+
+fn decode(row: &[u8]) -> Result<Row, Error> {
+    let corrupt = || Table::Members.corrupt("member");
+    let (incarnation, message) = match row.split_first().ok_or_else(corrupt)? {
+        (0, message) => (None, message),
+        (1, rest) => {
+            let (incarnation, message) = rest.split_first_chunk().ok_or_else(corrupt)?;
+            (Some(u64::from_be_bytes(*incarnation)), message)
+        }
+        _ => return Err(corrupt()),
+    };
+    let member = Member::decode(message).map_err(|_| corrupt())?;
+    Ok(Row { member, incarnation })
+}

@@ -1,0 +1,239 @@
+//! The leader's timers.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::{Duration, Instant},
+};
+
+use super::Lease;
+use crate::types::LeaseId;
+
+/// Leases that a new leader lets run out within one second. Three quarters of the thousand that it can
+/// revoke in that time, so that leases granted later are not late.
+const EXPIRIES_PER_SECOND: usize = 750;
+
+/// When each lease runs out, as seen by this leader.
+///
+/// Not replicated: deadlines are in this machine's monotonic time, so a new leader builds its own.
+#[derive(Debug, Default)]
+pub struct ExpiryQueue {
+    deadlines: BTreeSet<(Instant, LeaseId)>,
+    timers: BTreeMap<LeaseId, Timer>,
+}
+
+#[derive(Debug)]
+struct Timer {
+    lease: Lease,
+    deadline: Instant,
+}
+
+/// How an attempt to renew a lease went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Renewal {
+    /// It has its full time again.
+    Renewed {
+        ttl_secs: i64,
+    },
+    /// It has run out, and its revocation is on the way: wait for that, it cannot be saved.
+    Expired,
+    Unknown,
+}
+
+impl ExpiryQueue {
+    /// Starts over with the leases that a new leader finds. It cannot know when they were renewed last,
+    /// so each gets what its last checkpoint left it, and `extension` for the time without a leader.
+    pub fn promote(&mut self, leases: &[Lease], now: Instant, extension: Duration) {
+        self.clear();
+        let mut by_time: Vec<_> =
+            leases.iter().map(|lease| (now + time_left(lease) + extension, lease)).collect();
+        by_time.sort_by_key(|(deadline, lease)| (*deadline, lease.id));
+        // Leases that would run out together are spread over the seconds that revoking them takes.
+        let mut window = now;
+        let mut in_window = 0;
+        for (deadline, lease) in by_time {
+            if deadline >= window + Duration::from_secs(1) {
+                (window, in_window) = (deadline, 0);
+            } else if in_window == EXPIRIES_PER_SECOND {
+                (window, in_window) = (window + Duration::from_secs(1), 0);
+            }
+            in_window += 1;
+            self.set(*lease, deadline.max(window));
+        }
+    }
+
+    /// Leadership is lost: another member counts now.
+    pub fn clear(&mut self) {
+        self.deadlines.clear();
+        self.timers.clear();
+    }
+
+    /// Starts the timer of a lease that was just granted.
+    pub fn grant(&mut self, lease: Lease, now: Instant) {
+        self.set(lease, now + time_left(&lease));
+    }
+
+    /// Gives a lease its full time again. A lease with a checkpoint needs that reset first, or the next
+    /// leader would count from the old checkpoint: see [`ExpiryQueue::is_checkpointed`].
+    pub fn renew(&mut self, id: LeaseId, now: Instant) -> Renewal {
+        let Some(timer) = self.timers.get(&id) else { return Renewal::Unknown };
+        if timer.deadline <= now {
+            return Renewal::Expired;
+        }
+        let lease = timer.lease;
+        self.set(lease, now + seconds(lease.ttl_secs));
+        Renewal::Renewed { ttl_secs: lease.ttl_secs }
+    }
+
+    /// A checkpoint was applied. It says what the other members know; the timer runs on.
+    pub fn checkpointed(&mut self, lease: Lease) {
+        if let Some(timer) = self.timers.get_mut(&lease.id) {
+            timer.lease = lease;
+        }
+    }
+
+    /// Whether the other members believe that less than the full time is left.
+    pub fn is_checkpointed(&self, id: LeaseId) -> bool {
+        self.timers.get(&id).is_some_and(|timer| timer.lease.remaining_secs.is_some())
+    }
+
+    /// The lease was revoked.
+    pub fn forget(&mut self, id: LeaseId) {
+        if let Some(timer) = self.timers.remove(&id) {
+            self.deadlines.remove(&(timer.deadline, id));
+        }
+    }
+
+    /// Leases to revoke, earliest first. They stay queued until the revocation has been applied.
+    pub fn due(&self, now: Instant) -> impl Iterator<Item = LeaseId> + '_ {
+        self.deadlines.iter().take_while(move |(deadline, _)| *deadline <= now).map(|(_, id)| *id)
+    }
+
+    /// When the next lease runs out.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.deadlines.first().map(|(deadline, _)| *deadline)
+    }
+
+    /// All leases, the next to expire first.
+    pub fn by_deadline(&self) -> impl Iterator<Item = LeaseId> + '_ {
+        self.deadlines.iter().map(|(_, id)| *id)
+    }
+
+    /// What is left of a lease; zero when it has run out.
+    pub fn remaining(&self, id: LeaseId, now: Instant) -> Option<Duration> {
+        let timer = self.timers.get(&id)?;
+        Some(timer.deadline.saturating_duration_since(now))
+    }
+
+    /// Leases with the seconds left to them that the other members should be told: those that are more
+    /// than `interval` nearer to their end than the others know.
+    pub fn checkpoints(&self, now: Instant, interval: Duration) -> Vec<(LeaseId, i64)> {
+        let worth_telling = |timer: &Timer| {
+            let left = timer.deadline.saturating_duration_since(now);
+            let known = time_left(&timer.lease);
+            let left_secs = i64::try_from(left.as_secs()).unwrap_or(i64::MAX);
+            (left_secs > 0 && left + interval <= known).then_some((timer.lease.id, left_secs))
+        };
+        self.timers.values().filter_map(worth_telling).collect()
+    }
+
+    fn set(&mut self, lease: Lease, deadline: Instant) {
+        self.forget(lease.id);
+        self.deadlines.insert((deadline, lease.id));
+        self.timers.insert(lease.id, Timer { lease, deadline });
+    }
+}
+
+/// What the replicated table says is left.
+fn time_left(lease: &Lease) -> Duration {
+    seconds(lease.remaining_secs.unwrap_or(lease.ttl_secs))
+}
+
+/// Bounded, so that adding it to an instant cannot overflow.
+fn seconds(count: i64) -> Duration {
+    Duration::from_secs(u64::try_from(count).unwrap_or(0)).min(super::TTL_MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn lease(id: i64, ttl_secs: i64, remaining: impl Into<Option<i64>>) -> Lease {
+        Lease { id: LeaseId::from_wire(id).unwrap(), ttl_secs, remaining_secs: remaining.into() }
+    }
+
+    fn ids(due: impl Iterator<Item = LeaseId>) -> Vec<i64> {
+        due.map(LeaseId::get).collect()
+    }
+
+    #[test]
+    fn a_lease_is_due_when_its_time_is_over_and_until_it_is_forgotten() {
+        let (start, mut queue) = (Instant::now(), ExpiryQueue::default());
+        queue.grant(lease(1, 10, None), start);
+        queue.grant(lease(2, 5, None), start);
+        queue.grant(lease(-3, 5, None), start + SECOND);
+        assert_eq!(queue.next_deadline(), Some(start + 5 * SECOND));
+        assert_eq!(queue.due(start + 4 * SECOND).count(), 0);
+        assert_eq!(ids(queue.due(start + 6 * SECOND)), [2, -3]);
+        assert_eq!(ids(queue.by_deadline()), [2, -3, 1]);
+        queue.forget(LeaseId::from_wire(2).unwrap());
+        assert_eq!(ids(queue.due(start + 10 * SECOND)), [-3, 1]);
+    }
+
+    #[test]
+    fn a_renewed_lease_is_not_due_and_an_expired_one_cannot_be_renewed() {
+        let (start, mut queue) = (Instant::now(), ExpiryQueue::default());
+        let granted = lease(7, 10, None);
+        queue.grant(granted, start);
+        let renewed = Renewal::Renewed { ttl_secs: 10 };
+        assert_eq!(queue.renew(granted.id, start + 9 * SECOND), renewed);
+        assert_eq!(queue.due(start + 11 * SECOND).count(), 0);
+        assert_eq!(queue.remaining(granted.id, start + 11 * SECOND), Some(8 * SECOND));
+        assert_eq!(queue.renew(granted.id, start + 19 * SECOND), Renewal::Expired);
+        assert_eq!(queue.remaining(granted.id, start + 20 * SECOND), Some(Duration::ZERO));
+        queue.forget(granted.id);
+        assert_eq!(queue.renew(granted.id, start + 20 * SECOND), Renewal::Unknown);
+        assert_eq!(queue.remaining(granted.id, start), None);
+    }
+
+    #[test]
+    fn a_new_leader_counts_from_the_last_checkpoint_and_adds_the_extension() {
+        let (start, mut queue) = (Instant::now(), ExpiryQueue::default());
+        queue.grant(lease(9, 1, None), start);
+        queue.promote(&[lease(1, 60, None), lease(2, 60, 20)], start, 2 * SECOND);
+        assert_eq!(queue.remaining(LeaseId::from_wire(1).unwrap(), start), Some(62 * SECOND));
+        assert_eq!(queue.remaining(LeaseId::from_wire(2).unwrap(), start), Some(22 * SECOND));
+        assert_eq!(ids(queue.by_deadline()), [2, 1]);
+    }
+
+    #[test]
+    fn a_new_leader_spreads_leases_that_would_run_out_together() {
+        let (start, mut queue) = (Instant::now(), ExpiryQueue::default());
+        let leases: Vec<_> = (1..=2000).map(|id| lease(id, 10, None)).collect();
+        queue.promote(&leases, start, Duration::ZERO);
+        let due = |after| queue.due(start + after * SECOND).count();
+        assert_eq!([due(9), due(10), due(11), due(12)], [0, 750, 1500, 2000]);
+    }
+
+    #[test]
+    fn checkpoints_are_due_when_others_believe_too_much() {
+        let (start, mut queue) = (Instant::now(), ExpiryQueue::default());
+        let interval = 300 * SECOND;
+        let granted = lease(1, 1000, None);
+        queue.grant(granted, start);
+        queue.grant(lease(2, 200, None), start);
+        let told = |queue: &ExpiryQueue, after| {
+            let checkpoints = queue.checkpoints(start + after * SECOND, interval);
+            checkpoints.into_iter().map(|(id, left)| (id.get(), left)).collect::<Vec<_>>()
+        };
+        assert_eq!(told(&queue, 299), []);
+        assert_eq!(told(&queue, 300), [(1, 700)]);
+        assert!(!queue.is_checkpointed(granted.id));
+        queue.checkpointed(Lease { remaining_secs: Some(700), ..granted });
+        assert!(queue.is_checkpointed(granted.id));
+        assert_eq!(told(&queue, 599), []);
+        assert_eq!(told(&queue, 600), [(1, 400)]);
+        assert_eq!(queue.remaining(granted.id, start), Some(1000 * SECOND));
+    }
+}

@@ -1,0 +1,121 @@
+//! Removing what lies below the compaction floor, a little at a time.
+//!
+//! Each member does this at its own pace, so nothing that a client can see may depend on how far it has
+//! come. A round works towards the floor that it found at its start:
+//!
+//! ```text
+//! floor 8, keys a and b:   a: 2 5 9   b: 3 6x       (x: tombstone)
+//! removed:                 a: 2       b: 3 6x
+//! ```
+//!
+//! Of each key the newest version at or below the floor stays, but for a tombstone below the floor. A
+//! tombstone exactly at the floor stays until the next round: a watch that opens there must be told.
+
+use super::{Head, history, index};
+use crate::{
+    storage::{
+        Batch, Error, Rows, Storage,
+        tables::{self, CompactionRow, MetaKey, Table, VersionRow},
+    },
+    types::{Revision, SubRevision},
+};
+
+/// Revisions that one step looks at, as in etcd: a few milliseconds of work.
+const REVISIONS_PER_STEP: usize = 1000;
+
+/// Does one step of the present round, or begins the next one. `Ok(true)` asks to be called again.
+/// Steps run one at a time, beside anything else.
+pub fn step(storage: &Storage) -> Result<bool, Error> {
+    let snapshot = storage.snapshot();
+    let Some(floor) = Head::read(&snapshot)?.floor else { return Ok(false) };
+    let Some(mut round) = begin(&snapshot, floor)? else { return Ok(false) };
+    let mut batch = snapshot.batch();
+    round.next = remove(&snapshot, &mut batch, &round)?;
+    batch.put(Table::Meta, &MetaKey::Compaction.key(), round.encode());
+    batch.write()?;
+    Ok(round.next.main <= round.target || round.target < floor)
+}
+
+/// The round to go on with; `None` when everything below the floor is gone.
+fn begin(rows: &dyn Rows, floor: Revision) -> Result<Option<CompactionRow>, Error> {
+    let round = match rows.get(Table::Meta, &MetaKey::Compaction.key())? {
+        Some(row) => {
+            CompactionRow::decode(&row).ok_or_else(|| Table::Meta.corrupt("compaction"))?
+        }
+        None => next_round(Revision::EMPTY_STORE, floor),
+    };
+    if round.next.main <= round.target {
+        Ok(Some(round))
+    } else if round.target < floor {
+        Ok(Some(next_round(round.target, floor)))
+    } else {
+        Ok(None)
+    }
+}
+
+/// Starts at the floor of the round before, where that left tombstones.
+fn next_round(done: Revision, target: Revision) -> CompactionRow {
+    CompactionRow { done, target, next: SubRevision { main: done, sub: 0 } }
+}
+
+/// Removes what one step finds. Where the next step starts.
+fn remove(
+    rows: &dyn Rows,
+    batch: &mut Batch<'_>,
+    round: &CompactionRow,
+) -> Result<SubRevision, Error> {
+    let mut cursor = rows.cursor(Table::Revisions);
+    cursor.seek(&tables::revision_key(round.next))?;
+    for _ in 0..REVISIONS_PER_STEP {
+        let Some((row_key, row)) = cursor.row() else { return Ok(round.end()) };
+        let at = history::parse_key(row_key)?;
+        if at.main > round.target {
+            return Ok(round.end());
+        }
+        remove_around(rows, batch, round, at, &history::key(row)?)?;
+        cursor.next()?;
+    }
+    match cursor.row() {
+        Some((row_key, _)) => history::parse_key(row_key),
+        None => Ok(round.end()),
+    }
+}
+
+/// Removes one change if no read can see it, and else what it has replaced. What it replaced since the
+/// round before needs no search: it removes itself when its turn comes.
+fn remove_around(
+    rows: &dyn Rows,
+    batch: &mut Batch<'_>,
+    round: &CompactionRow,
+    at: SubRevision,
+    key: &[u8],
+) -> Result<(), Error> {
+    let Some((main, newest)) = index::newest(rows, key, round.target)? else {
+        return Err(Table::Versions.corrupt(format!("no version for the change at {at:?}")));
+    };
+    if main > at.main {
+        remove_version(batch, key, at);
+        return Ok(());
+    }
+    if newest.sub() != at.sub {
+        // Changed again in the same revision, which the checks at the edge let nobody do.
+        batch.delete(Table::Revisions, &tables::revision_key(at));
+        return Ok(());
+    }
+    let before = at.main.previous().map(|before| before.min(round.done));
+    if let Some(before) = before
+        && let Some((main, replaced)) = index::newest(rows, key, before)?
+    {
+        remove_version(batch, key, SubRevision { main, sub: replaced.sub() });
+    }
+    match newest {
+        VersionRow::Tombstone { .. } if at.main < round.target => remove_version(batch, key, at),
+        VersionRow::Tombstone { .. } | VersionRow::Put { .. } => {}
+    }
+    Ok(())
+}
+
+fn remove_version(batch: &mut Batch<'_>, key: &[u8], at: SubRevision) {
+    batch.delete(Table::Revisions, &tables::revision_key(at));
+    batch.delete(Table::Versions, &tables::version_key(&tables::escaped(key), at.main));
+}

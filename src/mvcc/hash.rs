@@ -1,0 +1,99 @@
+//! HashKV, bit for bit as etcd computes it once its own compaction has finished.
+//!
+//! What is hashed never depends on how far this member has removed compacted revisions.
+
+use super::{Error, HashKv, Head, history, index::Live};
+use crate::{
+    storage::{
+        self, Rows,
+        tables::{self, Table},
+    },
+    types::{KeyRange, Revision, SubRevision},
+};
+
+/// etcd hashes the name of its bucket first.
+const BUCKET: &[u8] = b"key";
+
+pub(super) fn hash_kv(rows: &dyn Rows, head: Head, revision: i64) -> Result<HashKv, Error> {
+    let at = head.readable(revision)?;
+    let kept = match head.floor {
+        Some(floor) => kept_below(rows, floor, at)?,
+        None => Vec::new(),
+    };
+    let hash = hash(rows, head.floor, at, &kept)?;
+    Ok(HashKv { hash, compact_revision: head.floor, hash_revision: at })
+}
+
+/// The versions at or below the floor that are hashed, in order: those that are current at `at`.
+///
+/// When no key exists at `at`, etcd hashes whatever its compaction has left: what was current at the
+/// floor.
+fn kept_below(
+    rows: &dyn Rows,
+    floor: Revision,
+    at: Revision,
+) -> Result<Vec<SubRevision>, storage::Error> {
+    let (mut kept, any) = current(rows, floor, at)?;
+    if !any {
+        kept = current(rows, floor, floor)?.0;
+    }
+    kept.sort_unstable();
+    Ok(kept)
+}
+
+/// Versions at or below the floor that are current at `at`, and whether any key exists then.
+fn current(
+    rows: &dyn Rows,
+    floor: Revision,
+    at: Revision,
+) -> Result<(Vec<SubRevision>, bool), storage::Error> {
+    let everything = KeyRange::From(Default::default());
+    let mut live = Live::over(rows, &everything, at)?;
+    let (mut kept, mut any) = (Vec::new(), false);
+    while let Some(version) = live.next()? {
+        any = true;
+        if version.at.main <= floor {
+            kept.push(version.at);
+        }
+    }
+    Ok((kept, any))
+}
+
+fn hash(
+    rows: &dyn Rows,
+    floor: Option<Revision>,
+    at: Revision,
+    kept: &[SubRevision],
+) -> Result<u32, storage::Error> {
+    let mut hash = crc32c::crc32c(BUCKET);
+    let mut kept = kept.iter().peekable();
+    let mut cursor = rows.cursor(Table::Revisions);
+    cursor.seek(&[])?;
+    while let Some((key, row)) = cursor.row() {
+        let revision = history::parse_key(key)?;
+        if revision.main > at {
+            break;
+        }
+        if floor.is_none_or(|floor| revision.main > floor) || kept.next_if_eq(&&revision).is_some()
+        {
+            let (tombstone, message) = history::split(row)?;
+            hash = crc32c::crc32c_append(hash, &etcd_key(revision, tombstone));
+            hash = crc32c::crc32c_append(hash, message);
+        }
+        cursor.next()?;
+    }
+    Ok(hash)
+}
+
+/// A revision as etcd writes it in its file: `main _ sub`, and a `t` behind a tombstone's.
+fn etcd_key(revision: SubRevision, tombstone: bool) -> Vec<u8> {
+    let ours = tables::revision_key(revision);
+    let mut key = Vec::with_capacity(ours.len() + 2);
+    key.extend_from_slice(&ours[..8]);
+    key.push(b'_');
+    key.extend_from_slice(&ours[8..]);
+    if tombstone {
+        key.push(b't');
+    }
+    key
+}

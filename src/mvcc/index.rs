@@ -1,0 +1,174 @@
+//! Which version of a key was current at a revision. Nobody else knows how that is found.
+//!
+//! A key's versions stand side by side, newest first, so the version at a revision is one seek away. A
+//! key changes at most once per main revision.
+
+use bytes::Bytes;
+
+use crate::{
+    proto::mvccpb::KeyValue,
+    storage::{
+        Cursor, Error, Rows,
+        tables::{self, Table, VersionRow},
+    },
+    types::{KeyRange, LeaseId, Revision, SubRevision},
+};
+
+use super::history;
+
+/// Rows that are stepped over before a seek is tried: a seek costs about as much as this many steps.
+const NEAR: usize = 8;
+
+/// A version of a key that is not a tombstone, without its value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Version {
+    pub at: SubRevision,
+    pub create_revision: Revision,
+    /// 1 for the first version of a generation.
+    pub version: i64,
+    pub lease: Option<LeaseId>,
+}
+
+impl Version {
+    fn new(main: Revision, row: VersionRow) -> Option<Version> {
+        match row {
+            VersionRow::Put { sub, create_revision, version, lease } => {
+                Some(Version { at: SubRevision { main, sub }, create_revision, version, lease })
+            }
+            VersionRow::Tombstone { .. } => None,
+        }
+    }
+
+    /// The version with its key and value.
+    pub fn read(&self, rows: &dyn Rows) -> Result<KeyValue, Error> {
+        let row = rows
+            .get(Table::Revisions, &tables::revision_key(self.at))?
+            .ok_or_else(|| Table::Revisions.corrupt(format!("{:?} is missing", self.at)))?;
+        Ok(history::decode(row)?.kv)
+    }
+
+    /// The version as a keys-only range shows it, which etcd answers from its index alone: without
+    /// value, and without lease.
+    pub fn key_only(&self, key: Bytes) -> KeyValue {
+        KeyValue {
+            key,
+            create_revision: self.create_revision.get(),
+            mod_revision: self.at.main.get(),
+            version: self.version,
+            value: Bytes::new(),
+            lease: 0,
+        }
+    }
+}
+
+/// The version of a key that was current at a revision; `None` when the key did not exist.
+pub fn live(rows: &dyn Rows, key: &[u8], at: Revision) -> Result<Option<Version>, Error> {
+    Ok(newest(rows, key, at)?.and_then(|(main, row)| Version::new(main, row)))
+}
+
+/// The newest version of a key at or before a revision, tombstones included.
+pub(super) fn newest(
+    rows: &dyn Rows,
+    key: &[u8],
+    at: Revision,
+) -> Result<Option<(Revision, VersionRow)>, Error> {
+    let key = tables::escaped(key);
+    let Some((row_key, row)) = rows.first(Table::Versions, &tables::version_key(&key, at))? else {
+        return Ok(None);
+    };
+    let (found, main, row) = parse(&row_key, &row)?;
+    Ok((found == key).then_some((main, row)))
+}
+
+/// Keys of a range that exist at one revision, in order.
+pub struct Live<'a>(Source<'a>);
+
+enum Source<'a> {
+    One { key: Bytes, version: Option<Version> },
+    Many(Walk<'a>),
+}
+
+struct Walk<'a> {
+    cursor: Cursor<'a>,
+    /// The first escaped key behind the range.
+    end: Option<Vec<u8>>,
+    at: Revision,
+    /// The key that was found last, escaped.
+    key: Vec<u8>,
+}
+
+impl<'a> Live<'a> {
+    pub fn over(rows: &'a dyn Rows, range: &KeyRange, at: Revision) -> Result<Live<'a>, Error> {
+        let (start, end) = match range {
+            KeyRange::One(key) => {
+                let version = live(rows, key, at)?;
+                return Ok(Live(Source::One { key: key.clone(), version }));
+            }
+            KeyRange::Between(start, end) => (start, Some(tables::escaped(end))),
+            KeyRange::From(start) => (start, None),
+        };
+        let mut cursor = rows.cursor(Table::Versions);
+        cursor.seek(&tables::escaped(start))?;
+        Ok(Live(Source::Many(Walk { cursor, end, at, key: Vec::new() })))
+    }
+
+    /// The next key's version; [`Live::key`] says which key it is.
+    pub fn next(&mut self) -> Result<Option<Version>, Error> {
+        match &mut self.0 {
+            Source::One { version, .. } => Ok(version.take()),
+            Source::Many(walk) => walk.next(),
+        }
+    }
+
+    /// The key whose version [`Live::next`] returned last.
+    pub fn key(&self) -> Result<Bytes, Error> {
+        match &self.0 {
+            Source::One { key, .. } => Ok(key.clone()),
+            Source::Many(walk) => tables::unescaped(&walk.key)
+                .map(Bytes::from)
+                .ok_or_else(|| Table::Versions.corrupt("key")),
+        }
+    }
+}
+
+impl Walk<'_> {
+    fn next(&mut self) -> Result<Option<Version>, Error> {
+        while let Some((row_key, row)) = self.cursor.row() {
+            let (key, main, row) = parse(row_key, row)?;
+            if self.end.as_ref().is_some_and(|end| key >= end.as_slice()) {
+                return Ok(None);
+            }
+            self.key.clear();
+            self.key.extend_from_slice(key);
+            if main > self.at {
+                self.skip_to(&tables::version_key(&self.key, self.at))?;
+                continue;
+            }
+            let version = Version::new(main, row);
+            self.skip_to(&tables::behind(&self.key))?;
+            if version.is_some() {
+                return Ok(version);
+            }
+        }
+        Ok(None)
+    }
+
+    /// Goes to the first row at or behind `target`.
+    fn skip_to(&mut self, target: &[u8]) -> Result<(), Error> {
+        for _ in 0..NEAR {
+            self.cursor.next()?;
+            match self.cursor.row() {
+                Some((row, _)) if row < target => {}
+                Some(_) | None => return Ok(()),
+            }
+        }
+        self.cursor.seek(target)
+    }
+}
+
+fn parse<'a>(key: &'a [u8], row: &[u8]) -> Result<(&'a [u8], Revision, VersionRow), Error> {
+    let (key, main) =
+        tables::parse_version_key(key).ok_or_else(|| Table::Versions.corrupt("key"))?;
+    let row = VersionRow::decode(row).ok_or_else(|| Table::Versions.corrupt("version"))?;
+    Ok((key, main, row))
+}

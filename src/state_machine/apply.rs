@@ -1,0 +1,107 @@
+//! One command: refuse first, then change. Each function here and beside it makes all its checks before
+//! its first change, so a refused command leaves nothing in the batch.
+
+use super::{Failure, Rejection, Reply, keys, leases, members, txn};
+use crate::{
+    lease,
+    mvcc::{Edit, Head},
+    proto::{
+        command::{Command, command::Operation},
+        etcdserverpb::CompactionRequest,
+        mvccpb::Event,
+    },
+    storage::{self, Batch},
+};
+
+/// What carrying out a command did, besides changing rows.
+pub(super) struct Effects {
+    pub(super) reply: Reply,
+    pub(super) events: Vec<Event>,
+    pub(super) leases: Vec<lease::Change>,
+    pub(super) members_changed: bool,
+}
+
+impl Effects {
+    pub(super) fn done() -> Effects {
+        Effects {
+            reply: Reply::Done,
+            events: Vec::new(),
+            leases: Vec::new(),
+            members_changed: false,
+        }
+    }
+}
+
+/// Carries out one command on top of `head`, which moves along.
+pub(super) fn apply(
+    batch: &mut Batch<'_>,
+    head: &mut Head,
+    command: Command,
+) -> Result<Result<Effects, Rejection>, storage::Error> {
+    match carry_out(batch, head, command) {
+        Ok(effects) => Ok(Ok(effects)),
+        Err(Failure::Rejected(rejection)) => Ok(Err(rejection)),
+        Err(Failure::Storage(error)) => Err(error),
+    }
+}
+
+fn carry_out(batch: &mut Batch<'_>, head: &mut Head, command: Command) -> Result<Effects, Failure> {
+    let Some(operation) = command.operation else {
+        return Err(Rejection::Malformed("a command without an operation").into());
+    };
+    match operation {
+        Operation::Put(request) => {
+            keys::check_put(batch, *head, &request)?;
+            edit(batch, head, |edit| Ok((Reply::Put(keys::put(edit, request)?), Vec::new())))
+        }
+        Operation::DeleteRange(request) => edit(batch, head, |edit| {
+            Ok((Reply::DeleteRange(keys::delete_range(edit, request)?), Vec::new()))
+        }),
+        Operation::Txn(request) => {
+            let path = txn::check(batch, *head, &request)?;
+            edit(batch, head, |edit| {
+                Ok((Reply::Txn(txn::carry_out(edit, request, path)?), Vec::new()))
+            })
+        }
+        Operation::Compact(request) => compact(batch, head, &request),
+        Operation::LeaseGrant(request) => leases::grant(batch, *head, &request),
+        Operation::LeaseRevoke(request) => {
+            let lease = leases::check_revoke(batch, &request)?;
+            edit(batch, head, |edit| {
+                leases::revoke(edit, lease.id)?;
+                Ok((Reply::Done, vec![lease::Change::Revoked(lease.id)]))
+            })
+        }
+        Operation::LeaseCheckpoint(request) => Ok(leases::checkpoint(batch, &request)?),
+        Operation::Bootstrap(request) => members::bootstrap(batch, request),
+        Operation::MemberAdd(request) => members::add(batch, request),
+        Operation::MemberRemove(request) => members::remove(batch, &request),
+        Operation::MemberUpdate(request) => members::update(batch, request),
+        Operation::MemberPromote(request) => members::promote(batch, &request),
+        Operation::MemberPublish(request) => members::publish(batch, request),
+    }
+}
+
+/// Makes the changes of one revision. They cannot be refused any more.
+fn edit(
+    batch: &mut Batch<'_>,
+    head: &mut Head,
+    change: impl FnOnce(&mut Edit<'_, '_>) -> Result<(Reply, Vec<lease::Change>), Failure>,
+) -> Result<Effects, Failure> {
+    let mut edit = Edit::new(batch, *head);
+    let (reply, leases) = change(&mut edit)?;
+    let events;
+    (*head, events) = edit.finish();
+    Ok(Effects { reply, events, leases, members_changed: false })
+}
+
+fn compact(
+    batch: &mut Batch<'_>,
+    head: &mut Head,
+    request: &CompactionRequest,
+) -> Result<Effects, Failure> {
+    head.check_compact(request.revision)?;
+    *head = head.compacted(request.revision);
+    head.put(batch);
+    Ok(Effects { reply: Reply::Compact, ..Effects::done() })
+}

@@ -1,0 +1,276 @@
+//! The store as its users see it, also after crashes. A crash image is a copy of the directory made
+//! while the store is open, since closing RocksDB writes out what a crash would lose.
+
+use std::{fs, path::Path};
+
+use bytes::Bytes;
+use tempfile::TempDir;
+
+use super::{Error, Import, Place, Position, Rows, Storage, tables::Table};
+use crate::types::LogId;
+
+fn position(index: u64) -> Position {
+    let membership = Bytes::from(format!("members at {index}"));
+    let id = LogId { term: 1, node: 2, index };
+    Position { applied: Some(id), membership: Some((id, membership)) }
+}
+
+/// Writes `rows` rows whose values are `value`, applied up to `index`.
+fn fill(storage: &Storage, index: u64, rows: usize, value: &str) {
+    let snapshot = storage.snapshot();
+    let mut batch = snapshot.batch();
+    for row in 0..rows {
+        batch.put(Table::Revisions, &(row as u64).to_be_bytes(), value.to_owned());
+    }
+    let (id, membership) = position(index).membership.unwrap();
+    batch.put_applied(id);
+    batch.put_membership(id, &membership);
+    batch.write().unwrap();
+}
+
+fn rows(storage: &Storage) -> Vec<(Bytes, Bytes)> {
+    let snapshot = storage.snapshot();
+    let mut cursor = snapshot.cursor(Table::Revisions);
+    cursor.seek(&[]).unwrap();
+    let mut rows = Vec::new();
+    while let Some((key, value)) = cursor.row() {
+        rows.push((Bytes::copy_from_slice(key), Bytes::copy_from_slice(value)));
+        cursor.next().unwrap();
+    }
+    rows
+}
+
+fn open(path: &Path) -> Storage {
+    Storage::open(Place::Directory(path)).unwrap()
+}
+
+fn crash_image(of: &Path) -> TempDir {
+    let image = TempDir::new().unwrap();
+    copy(of, image.path());
+    image
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+fn transfer(from: &Storage, to: &Storage) -> Import {
+    let mut import = to.begin_import().unwrap();
+    for chunk in from.snapshot().export() {
+        import.chunk(chunk.unwrap()).unwrap();
+    }
+    import
+}
+
+#[test]
+fn a_batch_is_read_through_before_it_is_written() {
+    let storage = Storage::open(Place::Memory).unwrap();
+    fill(&storage, 1, 4, "old");
+    let snapshot = storage.snapshot();
+    let mut batch = snapshot.batch();
+    let key = |row: u64| row.to_be_bytes();
+    batch.delete(Table::Revisions, &key(0));
+    batch.delete(Table::Revisions, &key(1));
+    batch.put(Table::Revisions, &key(2), "new");
+    batch.put(Table::Revisions, &key(9), "new");
+    batch.delete(Table::Revisions, &key(9));
+    batch.put(Table::Revisions, &key(7), "new");
+    batch.put(Table::Leases, &key(0), "of another table");
+
+    let mut seen = Vec::new();
+    let mut cursor = batch.cursor(Table::Revisions);
+    cursor.seek(&[]).unwrap();
+    while let Some((key, value)) = cursor.row() {
+        seen.push((key[7], String::from_utf8(value.to_vec()).unwrap()));
+        cursor.next().unwrap();
+    }
+    drop(cursor);
+    assert_eq!(seen, [(2, "new".into()), (3, "old".into()), (7, "new".into())]);
+
+    let first = |from: u64| batch.first(Table::Revisions, &key(from)).unwrap().map(|row| row.0[7]);
+    assert_eq!([first(0), first(3), first(4), first(8)], [Some(2), Some(3), Some(7), None]);
+    assert_eq!(batch.get(Table::Revisions, &key(0)).unwrap(), None);
+    assert_eq!(batch.get(Table::Revisions, &key(3)).unwrap().unwrap(), "old");
+
+    let expected: Vec<_> = [(2, "new"), (3, "old"), (7, "new")]
+        .map(|(row, value)| (Bytes::from(key(row).to_vec()), Bytes::from(value)))
+        .into();
+    batch.write().unwrap();
+    assert_eq!(rows(&storage), expected);
+}
+
+#[test]
+fn a_snapshot_does_not_change() {
+    let storage = Storage::open(Place::Memory).unwrap();
+    fill(&storage, 1, 1, "old");
+    let snapshot = storage.snapshot();
+    fill(&storage, 2, 2, "new");
+    assert_eq!(snapshot.get(Table::Revisions, &0u64.to_be_bytes()).unwrap().unwrap(), "old");
+    assert_eq!(snapshot.get(Table::Revisions, &1u64.to_be_bytes()).unwrap(), None);
+    assert_eq!(snapshot.position().unwrap(), position(1));
+    assert_eq!(storage.snapshot().position().unwrap(), position(2));
+}
+
+#[test]
+fn a_crash_loses_only_what_was_not_flushed() {
+    let place = TempDir::new().unwrap();
+    let storage = open(place.path());
+    assert_eq!(storage.durable(), None);
+    fill(&storage, 1, 10, "flushed");
+    storage.flush().unwrap();
+    assert_eq!(storage.durable(), position(1).applied);
+    fill(&storage, 2, 10, "lost");
+    assert_eq!(storage.durable(), position(1).applied);
+
+    let image = crash_image(place.path());
+    let reopened = open(image.path());
+    assert_eq!(reopened.snapshot().position().unwrap(), position(1));
+    assert_eq!(reopened.durable(), position(1).applied);
+    assert!(rows(&reopened).iter().all(|(_, value)| value == "flushed"));
+
+    storage.flush().unwrap();
+    let image = crash_image(place.path());
+    assert_eq!(open(image.path()).snapshot().position().unwrap(), position(2));
+}
+
+#[test]
+fn an_import_replaces_everything_and_readers_of_the_old_state_go_on() {
+    let big = "x".repeat(300 << 10);
+    let from = Storage::open(Place::Memory).unwrap();
+    fill(&from, 7, 20, &big);
+    let place = TempDir::new().unwrap();
+    let to = open(place.path());
+    fill(&to, 3, 30, "old");
+    let old = to.snapshot();
+
+    transfer(&from, &to).finish(&position(7)).unwrap();
+
+    assert_eq!(rows(&to), rows(&from));
+    assert_eq!(to.snapshot().position().unwrap(), position(7));
+    assert_eq!(to.durable(), position(7).applied);
+    assert_eq!(old.get(Table::Revisions, &29u64.to_be_bytes()).unwrap().unwrap(), "old");
+    assert!(place.path().join("state-1").exists());
+    drop(old);
+    assert!(!place.path().join("state-1").exists());
+
+    fill(&to, 8, 1, "written after");
+    to.flush().unwrap();
+    let image = crash_image(place.path());
+    assert_eq!(open(image.path()).snapshot().position().unwrap(), position(8));
+}
+
+#[test]
+fn a_crash_at_any_step_of_an_import_leaves_the_old_state_or_the_new_one() {
+    let from = Storage::open(Place::Memory).unwrap();
+    fill(&from, 7, 20, "new");
+    let place = TempDir::new().unwrap();
+    let to = open(place.path());
+    fill(&to, 3, 30, "old");
+    to.flush().unwrap();
+    let (old, new) = (rows(&to), rows(&from));
+
+    let mut images = Vec::new();
+    let mut import = to.begin_import().unwrap();
+    images.push(("begun", crash_image(place.path())));
+    for chunk in from.snapshot().export() {
+        import.chunk(chunk.unwrap()).unwrap();
+        images.push(("chunk", crash_image(place.path())));
+    }
+    import
+        .finish_observed(&position(7), &mut |step| images.push((step, crash_image(place.path()))))
+        .unwrap();
+
+    let mut renamed = false;
+    for (step, image) in images {
+        renamed |= step == "CURRENT renamed";
+        let reopened = open(image.path());
+        let expected = if renamed { (&new, position(7)) } else { (&old, position(3)) };
+        assert_eq!(rows(&reopened), *expected.0, "{step}");
+        assert_eq!(reopened.snapshot().position().unwrap(), expected.1, "{step}");
+        let kept = fs::read_dir(image.path()).unwrap().count();
+        assert!(kept <= 4, "{step}: one generation, LOCK, CURRENT and its next, not {kept}");
+    }
+    assert!(renamed);
+}
+
+#[test]
+fn a_snapshot_that_is_not_what_was_announced_is_refused_and_leaves_nothing() {
+    let from = Storage::open(Place::Memory).unwrap();
+    fill(&from, 7, 20, &"x".repeat(100 << 10));
+    let chunks: Vec<Bytes> = from.snapshot().export().map(Result::unwrap).collect();
+    assert!(chunks.len() >= 3);
+    let place = TempDir::new().unwrap();
+    let to = open(place.path());
+    fill(&to, 3, 30, "old");
+    let before = rows(&to);
+
+    let check = |chunks: Vec<Bytes>, expected: Position| {
+        let mut import = to.begin_import().unwrap();
+        let taken = chunks.into_iter().try_for_each(|chunk| import.chunk(chunk));
+        let result = taken.and_then(|()| import.finish(&expected));
+        assert!(matches!(result, Err(Error::Import(_))), "{result:?}");
+        assert_eq!(rows(&to), before);
+        assert_eq!(fs::read_dir(place.path()).unwrap().count(), 3, "state-1, CURRENT, LOCK");
+    };
+    check(chunks.clone(), position(8));
+    check(chunks[..chunks.len() - 1].to_vec(), position(7));
+    check([&chunks[..1], &chunks[2..]].concat(), position(7));
+    check([&chunks[1..2], &chunks[..]].concat(), position(7));
+    check([&chunks[..], &chunks[..1]].concat(), position(7));
+    let mut flipped = chunks.clone();
+    let mut bytes = flipped[1].to_vec();
+    bytes[1000] ^= 1;
+    flipped[1] = bytes.into();
+    check(flipped, position(7));
+    check(vec![Bytes::new()], position(7));
+}
+
+#[test]
+fn what_is_not_a_store_of_this_format_is_refused() {
+    let place = TempDir::new().unwrap();
+    fs::write(place.path().join("CURRENT"), "something else").unwrap();
+    assert!(matches!(Storage::open(Place::Directory(place.path())), Err(Error::Files { .. })));
+
+    let place = TempDir::new().unwrap();
+    let storage = open(place.path());
+    fill(&storage, 1, 1, "kept");
+    drop(storage);
+    fs::remove_file(place.path().join("CURRENT")).unwrap();
+    assert!(matches!(Storage::open(Place::Directory(place.path())), Err(Error::Files { .. })));
+
+    let place = TempDir::new().unwrap();
+    let storage = open(place.path());
+    let snapshot = storage.snapshot();
+    let mut batch = snapshot.batch();
+    batch.put(Table::Meta, &[0], 99u64.to_be_bytes().to_vec());
+    batch.write().unwrap();
+    drop((snapshot, storage));
+    let error = Storage::open(Place::Directory(place.path())).err().unwrap().to_string();
+    assert!(error.contains("format 99"), "{error}");
+}
+
+#[test]
+fn a_first_start_that_was_interrupted_is_begun_anew() {
+    let place = TempDir::new().unwrap();
+    fs::create_dir_all(place.path().join("state-1")).unwrap();
+    fs::write(place.path().join("state-1/LOCK"), "").unwrap();
+    let storage = open(place.path());
+    fill(&storage, 1, 1, "first");
+    assert_eq!(rows(&storage).len(), 1);
+}
+
+#[test]
+fn a_second_process_on_the_same_directory_is_refused() {
+    let place = TempDir::new().unwrap();
+    let _first = open(place.path());
+    assert!(matches!(Storage::open(Place::Directory(place.path())), Err(Error::Files { .. })));
+}
