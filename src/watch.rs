@@ -19,6 +19,8 @@
 mod feed;
 mod history;
 mod key_index;
+#[cfg(test)]
+pub(crate) mod memory;
 mod published;
 mod registry;
 mod session;
@@ -84,7 +86,7 @@ type OpenHistory = Box<dyn Fn() -> Result<Box<dyn History>, mvcc::Error> + Send 
 
 /// What keeps a slow watcher from costing others anything.
 #[derive(Clone, Copy, Debug)]
-struct Bounds {
+pub(crate) struct Bounds {
     feed: FeedBounds,
     /// Bytes of stored versions that one read of the history may look at.
     read_bytes: usize,

@@ -380,6 +380,9 @@ fn is_empty(range: &KeyRange) -> bool {
 }
 
 #[cfg(test)]
+mod bench;
+
+#[cfg(test)]
 mod tests;
 
 #[cfg(test)]
