@@ -97,11 +97,6 @@ fn remove_around(
         remove_version(batch, key, at);
         return Ok(());
     }
-    if newest.sub() != at.sub {
-        // Changed again in the same revision, which the checks at the edge let nobody do.
-        batch.delete(Table::Revisions, &tables::revision_key(at));
-        return Ok(());
-    }
     let before = at.main.previous().map(|before| before.min(round.done));
     if let Some(before) = before
         && let Some((main, replaced)) = index::newest(rows, key, before)?

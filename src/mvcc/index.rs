@@ -1,7 +1,7 @@
 //! Which version of a key was current at a revision. Nobody else knows how that is found.
 //!
 //! A key's versions stand side by side, newest first, so the version at a revision is one seek away. A
-//! key changes at most once per main revision.
+//! key changes at most once per main revision: whoever writes has checked that.
 
 use bytes::Bytes;
 

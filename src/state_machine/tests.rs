@@ -229,6 +229,10 @@ fn a_transaction_that_cannot_be_finished_changes_nothing() {
         Request::RequestPut(put("c", "", 5)),
         Rejection::LeaseNotFound(lease_id(5)),
     );
+    let twice = Rejection::Malformed("a key is put twice");
+    check(&mut machine, Request::RequestPut(put("b", "2", 0)), twice);
+    let both = Rejection::Malformed("a key is put and deleted");
+    check(&mut machine, Request::RequestDeleteRange(delete("a", "c")), both);
     let ignoring = PutRequest { ignore_lease: true, ..put("c", "", 0) };
     check(&mut machine, Request::RequestPut(ignoring), Rejection::KeyNotFound);
 }
