@@ -63,8 +63,3 @@ pub enum Rejection {
     /// The member came back with another data directory: it may have forgotten votes that it gave.
     OtherIncarnation(MemberId),
 }
-
-/// Stub.
-pub fn member_id(_: &[String], _: &str, _: Option<u64>) -> MemberId {
-    unimplemented!()
-}

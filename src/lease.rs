@@ -30,39 +30,3 @@ pub enum Change {
 
 /// Longest time to live that can be granted, as in etcd.
 pub const TTL_MAX: Duration = Duration::from_secs(9_000_000_000);
-
-/// Stub.
-pub struct ExpiryQueue {}
-impl ExpiryQueue {
-    pub fn promote(_: Vec<Lease>, _: std::time::Instant, _: Duration) -> ExpiryQueue {
-        unimplemented!()
-    }
-    pub fn grant(&mut self, _: Lease, _: std::time::Instant) {
-        unimplemented!()
-    }
-    pub fn forget(&mut self, _: LeaseId) {
-        unimplemented!()
-    }
-    pub fn checkpointed(&mut self, _: Lease) {
-        unimplemented!()
-    }
-    pub fn get(&self, _: LeaseId) -> Option<Lease> {
-        unimplemented!()
-    }
-    pub fn remaining(&self, _: LeaseId, _: std::time::Instant) -> Option<Duration> {
-        unimplemented!()
-    }
-    pub fn renew(&mut self, _: LeaseId, _: std::time::Instant) -> bool {
-        unimplemented!()
-    }
-    pub fn due(&self, _: std::time::Instant) -> impl Iterator<Item = LeaseId> + '_ {
-        std::iter::empty()
-    }
-    pub fn fading(
-        &self,
-        _: std::time::Instant,
-        _: usize,
-    ) -> Vec<crate::proto::etcdserverpb::LeaseCheckpoint> {
-        unimplemented!()
-    }
-}

@@ -124,16 +124,26 @@ impl ExpiryQueue {
         Some(timer.deadline.saturating_duration_since(now))
     }
 
-    /// Leases with the seconds left to them that the other members should be told: those that are more
-    /// than `interval` nearer to their end than the others know.
-    pub fn checkpoints(&self, now: Instant, interval: Duration) -> Vec<(LeaseId, i64)> {
-        let worth_telling = |timer: &Timer| {
+    /// Seconds left, rounded down, and seconds granted; `None` for what has run out too.
+    pub fn time_to_live(&self, id: LeaseId, now: Instant) -> Option<(i64, i64)> {
+        let left = self.remaining(id, now).filter(|left| !left.is_zero())?;
+        let left_secs = i64::try_from(left.as_secs()).unwrap_or(i64::MAX);
+        Some((left_secs, self.timers.get(&id)?.lease.ttl_secs))
+    }
+
+    /// Leases with the seconds left to them that the other members should be told: those that have less
+    /// than half of what the others know.
+    ///
+    /// Halving bounds both sides: a lease that loses its leader lives at most twice as long as it had
+    /// left, and one that is renewed in time, as clients do at a third of it, is never written about.
+    pub fn checkpoints(&self, now: Instant) -> impl Iterator<Item = (LeaseId, i64)> + '_ {
+        let worth_telling = move |timer: &Timer| {
             let left = timer.deadline.saturating_duration_since(now);
             let known = time_left(&timer.lease);
             let left_secs = i64::try_from(left.as_secs()).unwrap_or(i64::MAX);
-            (left_secs > 0 && left + interval <= known).then_some((timer.lease.id, left_secs))
+            (left_secs > 0 && left * 2 < known).then_some((timer.lease.id, left_secs))
         };
-        self.timers.values().filter_map(worth_telling).collect()
+        self.timers.values().filter_map(worth_telling)
     }
 
     fn set(&mut self, lease: Lease, deadline: Instant) {
@@ -219,21 +229,20 @@ mod tests {
     #[test]
     fn checkpoints_are_due_when_others_believe_too_much() {
         let (start, mut queue) = (Instant::now(), ExpiryQueue::default());
-        let interval = 300 * SECOND;
         let granted = lease(1, 1000, None);
         queue.grant(granted, start);
-        queue.grant(lease(2, 200, None), start);
+        queue.grant(lease(2, 9000, None), start);
         let told = |queue: &ExpiryQueue, after| {
-            let checkpoints = queue.checkpoints(start + after * SECOND, interval);
-            checkpoints.into_iter().map(|(id, left)| (id.get(), left)).collect::<Vec<_>>()
+            let checkpoints = queue.checkpoints(start + after * SECOND);
+            checkpoints.map(|(id, left)| (id.get(), left)).collect::<Vec<_>>()
         };
-        assert_eq!(told(&queue, 299), []);
-        assert_eq!(told(&queue, 300), [(1, 700)]);
+        assert_eq!(told(&queue, 500), []);
+        assert_eq!(told(&queue, 501), [(1, 499)]);
         assert!(!queue.is_checkpointed(granted.id));
-        queue.checkpointed(Lease { remaining_secs: Some(700), ..granted });
+        queue.checkpointed(Lease { remaining_secs: Some(499), ..granted });
         assert!(queue.is_checkpointed(granted.id));
-        assert_eq!(told(&queue, 599), []);
-        assert_eq!(told(&queue, 600), [(1, 400)]);
+        assert_eq!(told(&queue, 750), []);
+        assert_eq!(told(&queue, 751), [(1, 249)]);
         assert_eq!(queue.remaining(granted.id, start), Some(1000 * SECOND));
     }
 }

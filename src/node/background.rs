@@ -91,14 +91,16 @@ pub(crate) async fn compact(
 ) {
     while !raft.is_stopped() {
         let target = storage.clone();
-        let step = tokio::task::spawn_blocking(move || mvcc::compaction::step(&target)).await;
-        match step {
-            Ok(Ok(progress)) => {
-                done.send_replace(progress.reached);
-                match progress.more {
-                    true => tokio::time::sleep(COMPACTION_PAUSE).await,
-                    false => wake.notified().await,
-                }
+        // The floor that this step finds, or a newer one, is reached when nothing is left to do.
+        let step = tokio::task::spawn_blocking(move || {
+            let floor = mvcc::View::new(target.snapshot())?.floor();
+            mvcc::compaction::step(&target).map(|more| (more, floor)).map_err(mvcc::Error::from)
+        });
+        match step.await {
+            Ok(Ok((true, _))) => tokio::time::sleep(COMPACTION_PAUSE).await,
+            Ok(Ok((false, floor))) => {
+                done.send_replace(floor);
+                wake.notified().await;
             }
             // The same trouble stops the apply thread, and with it the member.
             Ok(Err(error)) => {

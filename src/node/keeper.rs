@@ -15,7 +15,7 @@ use prost::Message;
 use tokio::time::Instant;
 
 use crate::{
-    lease::{self, ExpiryQueue, Lease},
+    lease::{self, ExpiryQueue, Lease, Renewal},
     proto::{
         command::{Command, command::Operation},
         etcdserverpb::{LeaseCheckpoint, LeaseCheckpointRequest, LeaseRevokeRequest},
@@ -26,6 +26,9 @@ use crate::{
 
 /// Leases revoked with one batch of proposals; the rest follows at the next turn.
 const REVOKE_MAX: usize = 1000;
+
+/// How often all leases are looked through for checkpoints.
+const CHECKPOINT_TURN: Duration = Duration::from_secs(1);
 
 /// Leases in one checkpoint command.
 const CHECKPOINT_MAX: usize = 1000;
@@ -42,6 +45,22 @@ struct Timers {
     queue: ExpiryQueue,
     /// Term in which this member leads; timers of another term are of no use.
     term: u64,
+    /// When all leases were last looked through for checkpoints.
+    scanned: std::time::Instant,
+}
+
+impl Timers {
+    /// What is worth a checkpoint now. Looks through all leases, so not at every turn.
+    fn checkpoints(&mut self, now: std::time::Instant) -> Vec<(LeaseId, i64)> {
+        if now.duration_since(self.scanned) < CHECKPOINT_TURN {
+            return Vec::new();
+        }
+        let checkpoints: Vec<_> = self.queue.checkpoints(now).take(CHECKPOINT_MAX).collect();
+        if checkpoints.len() < CHECKPOINT_MAX {
+            self.scanned = now;
+        }
+        checkpoints
+    }
 }
 
 impl LeaseKeeper {
@@ -71,8 +90,10 @@ impl LeaseKeeper {
         now: Instant,
         extension: Duration,
     ) {
-        let queue = ExpiryQueue::promote(leases, now.into_std(), extension);
-        *self.lock() = Some(Timers { queue, term });
+        let mut queue = ExpiryQueue::default();
+        queue.promote(&leases, now.into_std(), extension);
+        let scanned = now.into_std();
+        *self.lock() = Some(Timers { queue, term, scanned });
     }
 
     pub(crate) fn step_down(&self) {
@@ -85,47 +106,46 @@ impl LeaseKeeper {
         // A deposed leader must not give a lease more time than the new one does.
         let index = self.raft.read_index().await.ok()?;
         self.raft.applied().wait(index).await.ok()?;
-        let Some(lease) = self.lock().as_ref()?.queue.get(id) else { return Some(0) };
-        if self.lock().as_ref()?.queue.remaining(id, Instant::now().into_std()).is_none() {
-            // Run out: it stays so, even though its revocation may not have been applied yet.
-            return Some(0);
-        }
-        if lease.remaining_secs.is_some() {
+        if self.lock().as_ref()?.queue.is_checkpointed(id) {
             // Other members believe that less is left: tell them first.
             let reset = LeaseCheckpoint { id: id.get(), remaining_ttl: 0 };
             self.checkpoint(vec![reset]).await?;
         }
-        let mut timers = self.lock();
-        let renewed = timers.as_mut()?.queue.renew(id, Instant::now().into_std());
-        Some(if renewed { lease.ttl_secs } else { 0 })
+        let renewal = self.lock().as_mut()?.queue.renew(id, Instant::now().into_std());
+        Some(match renewal {
+            Renewal::Renewed { ttl_secs } => ttl_secs,
+            // What has run out stays so, even though its revocation may not have been applied yet.
+            Renewal::Expired | Renewal::Unknown => 0,
+        })
     }
 
     /// Remaining and granted seconds. Outer `None`: this member does not lead.
     pub(crate) fn time_to_live(&self, id: LeaseId) -> Option<Option<(i64, i64)>> {
         let timers = self.lock();
         let queue = &timers.as_ref()?.queue;
-        let left = queue.remaining(id, Instant::now().into_std());
-        Some(queue.get(id).zip(left).map(|(lease, left)| {
-            (i64::try_from(left.as_secs()).unwrap_or(i64::MAX), lease.ttl_secs)
-        }))
+        Some(queue.time_to_live(id, Instant::now().into_std()))
     }
 
     /// One turn of the leader's work. True asks for another turn at once.
     pub(crate) async fn turn(&self) -> bool {
         let now = Instant::now().into_std();
-        let (due, fading): (Vec<LeaseId>, Vec<LeaseCheckpoint>) = {
-            let timers = self.lock();
-            let Some(timers) = timers.as_ref() else { return false };
+        let (due, fading): (Vec<LeaseId>, Vec<(LeaseId, i64)>) = {
+            let mut timers = self.lock();
+            let Some(timers) = timers.as_mut() else { return false };
             let leadership = *self.raft.leadership().borrow();
             if leadership.leader != Some(self.raft.id()) || leadership.term != timers.term {
                 return false;
             }
             let due = timers.queue.due(now).take(REVOKE_MAX).collect();
-            (due, timers.queue.fading(now, CHECKPOINT_MAX))
+            (due, timers.checkpoints(now))
         };
         let more = due.len() == REVOKE_MAX || fading.len() == CHECKPOINT_MAX;
         if !fading.is_empty() {
-            self.checkpoint(fading).await;
+            let checkpoints = fading.into_iter();
+            let checkpoints = checkpoints
+                .map(|(id, left)| LeaseCheckpoint { id: id.get(), remaining_ttl: left })
+                .collect();
+            self.checkpoint(checkpoints).await;
         }
         let revocations = due
             .into_iter()

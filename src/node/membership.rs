@@ -73,7 +73,7 @@ impl Membership {
         self.check_health().await?;
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         let id =
-            cluster::member_id(&peer_urls, &self.rules.token, now.ok().map(|now| now.as_secs()));
+            cluster::ids::member_id(&peer_urls, &self.rules.token, now.ok().map(|now| now.as_secs()));
         let member =
             Member { id: id.0, peer_ur_ls: peer_urls, is_learner: learner, ..Default::default() };
         let add = MemberAdd {
