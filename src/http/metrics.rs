@@ -49,11 +49,11 @@ impl Metrics {
         let mut last = None;
         loop {
             let now = *leader.borrow_and_update();
-            // To lose the leader and find it again is no change.
+            // As in etcd, to lose a leader and find it again is a change.
             if now.is_some() && now != last {
                 self.leader_changes.inc();
-                last = now;
             }
+            last = now;
             if leader.changed().await.is_err() {
                 return;
             }
