@@ -62,8 +62,8 @@ impl Default for Limits {
     }
 }
 
-/// What a message may have beyond the request limit, so that a request that is a little too large is
-/// refused in etcd's words.
+/// What a message may have beyond the request limit, so that a request that is a little too large
+/// is refused in etcd's words.
 const MESSAGE_OVERHEAD_BYTES: usize = 512 * 1024;
 
 impl Limits {

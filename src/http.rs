@@ -5,8 +5,6 @@ mod health;
 mod metrics;
 mod process;
 mod serve;
-#[cfg(test)]
-mod tests;
 
 use std::sync::Arc;
 
@@ -75,3 +73,6 @@ fn text(status: StatusCode, text: String) -> Response {
     response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, nosniff);
     response
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,8 +4,6 @@
 mod frames;
 mod request;
 mod response;
-#[cfg(test)]
-mod tests;
 
 use std::{pin::Pin, sync::Arc};
 
@@ -143,3 +141,6 @@ fn unknown(path: &str) -> Refusal {
     let method = method::is_service(service).then(|| name.to_owned());
     Refusal::UnknownMethod { service: service.to_owned(), method }
 }
+
+#[cfg(test)]
+mod tests;

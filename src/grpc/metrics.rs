@@ -38,8 +38,8 @@ type Labels = Vec<(&'static str, &'static str)>;
 
 /// Counters of the edge; clones share them.
 ///
-/// Every counter of every method exists from the start, at zero: a rate over one that appears with its
-/// first error would miss that error.
+/// Every counter of every method exists from the start, at zero: a rate over one that appears with
+/// its first error would miss that error.
 #[derive(Clone)]
 pub struct Metrics {
     methods: Arc<[MethodCounters]>,

@@ -1,7 +1,7 @@
 //! Our errors as gRPC statuses: the one place that knows both.
 //!
-//! Codes and texts are protocol. clientv3 recognises an error by its text and retries by its code, so
-//! a failure that may have been applied must never look like one that was not.
+//! Codes and texts are protocol. clientv3 recognises an error by its text and retries by its code,
+//! so a failure that may have been applied must never look like one that was not.
 
 use tonic::{Code, Status};
 
@@ -29,7 +29,7 @@ impl From<node::Error> for Status {
                 Code::Unavailable,
                 "etcdserver: request timed out, possibly due to connection lost",
             ),
-            // etcd means ResourceExhausted, but what it sends carries no code, and clients know it so.
+            // etcd means ResourceExhausted, but what it sends carries no code.
             Error::TooManyRequests => (Code::Unknown, "etcdserver: too many requests"),
             Error::RequestTooLarge => REQUEST_TOO_LARGE,
             Error::Stopped => STOPPED,
@@ -107,7 +107,7 @@ fn of_mvcc(error: &mvcc::Error) -> (Code, &'static str) {
 
 /// Not retryable: the client cannot know whether another member has the same trouble. Where the
 /// trouble is stays in our log.
-fn of_storage(error: &crate::storage::Error) -> (Code, &'static str) {
+fn of_storage(error: &dyn std::fmt::Display) -> (Code, &'static str) {
     tracing::error!(%error, "a request failed on this member's store");
     (Code::Internal, "etcdserver: storage failure")
 }

@@ -3,8 +3,6 @@
 //! The checks and their order are etcd's, so that of two faults the same one is reported.
 
 mod overlap;
-#[cfg(test)]
-mod tests;
 
 use prost::Message;
 
@@ -177,3 +175,6 @@ fn size(request: &impl Message, limits: &Limits) -> Result<(), Invalid> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,6 @@
 //! Probes: `/health` as etcd always had it, `/livez` and `/readyz` as Kubernetes asks.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::sync::Arc;
 
 use axum::{
     Router,
@@ -92,15 +92,14 @@ pub(super) fn pages(checker: Checker) -> Router {
 
 /// All checks at a path, and each at a path of its own below it.
 fn checks_at(path: &str, checks: &'static [Check]) -> Router<Checker> {
-    let all = move |State(checker): State<Checker>, Query(query): Query<Parameters>| async move {
-        let excluded = values(&query, "exclude");
-        let mut wanted = checks.to_vec();
-        wanted.retain(|check| !excluded.contains(check.name()));
-        report(&checker, &wanted, is_verbose(&query)).await
+    let all = move |State(checker): State<Checker>, Query(asked): Query<Asked>| async move {
+        let excluded = |check: &&Check| asked.has("exclude", check.name());
+        let wanted: Vec<Check> = checks.iter().filter(|it| !excluded(it)).copied().collect();
+        report(&checker, &wanted, asked.is_verbose()).await
     };
     checks.iter().fold(Router::new().route(path, any(all)), |router, check| {
-        let one = move |State(checker): State<Checker>, Query(query): Query<Parameters>| async move {
-            report(&checker, &[*check], is_verbose(&query)).await
+        let one = move |State(checker): State<Checker>, Query(asked): Query<Asked>| async move {
+            report(&checker, &[*check], asked.is_verbose()).await
         };
         router.route(&format!("{path}/{}", check.name()), any(one))
     })
@@ -128,11 +127,10 @@ async fn report(checker: &Checker, checks: &[Check], is_verbose: bool) -> Respon
     }
 }
 
-/// With `serializable=true` only this member's own health counts. `exclude` names alarms to overlook,
-/// of which there are none yet.
-async fn health(State(checker): State<Checker>, Query(query): Query<Parameters>) -> Response {
-    let is_local = query.iter().any(|(key, value)| key == "serializable" && value == "true");
-    match health_of(&checker, is_local).await {
+/// With `serializable=true` only this member's own health counts. `exclude` names alarms to
+/// overlook, of which there are none yet.
+async fn health(State(checker): State<Checker>, Query(asked): Query<Asked>) -> Response {
+    match health_of(&checker, asked.has("serializable", "true")).await {
         Ok(()) => text(StatusCode::OK, health_line("true", "")),
         Err(reason) => text(StatusCode::SERVICE_UNAVAILABLE, health_line("false", &reason) + "\n"),
     }
@@ -152,12 +150,17 @@ fn health_line(health: &str, reason: &str) -> String {
     format!("{{\"health\":\"{health}\",\"reason\":{reason}}}")
 }
 
-type Parameters = Vec<(String, String)>;
+/// What stands behind the question mark; a name may come more than once.
+#[derive(serde::Deserialize)]
+#[serde(transparent)]
+struct Asked(Vec<(String, String)>);
 
-fn values<'a>(query: &'a Parameters, name: &str) -> BTreeSet<&'a str> {
-    query.iter().filter(|(key, _)| key == name).map(|(_, value)| value.as_str()).collect()
-}
+impl Asked {
+    fn has(&self, name: &str, value: &str) -> bool {
+        self.0.iter().any(|(its_name, its_value)| its_name == name && its_value == value)
+    }
 
-fn is_verbose(query: &Parameters) -> bool {
-    query.iter().any(|(key, _)| key == "verbose")
+    fn is_verbose(&self) -> bool {
+        self.0.iter().any(|(name, _)| name == "verbose")
+    }
 }

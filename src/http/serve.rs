@@ -17,8 +17,8 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-/// A handshake that has not ended by then is given up. etcd waits as long as the peer likes; each one
-/// has a task of its own, so a slow one holds up nobody.
+/// A handshake that has not ended by then is given up. Each has a task of its own, so that a slow
+/// one holds up nobody.
 const TLS_HANDSHAKE_MAX: Duration = Duration::from_secs(10);
 
 /// Requests under way at a stop may take that long: etcd's own limit for a request, 5 s and two
@@ -37,10 +37,8 @@ const HTTP2_PING_PATIENCE: Duration = Duration::from_secs(20);
 /// that cancels a batch of requests; Go's server has no such limit, so no client expects one.
 const HTTP2_RESETS_PENDING_MAX: usize = 1000;
 
-/// HTTP/2 for gRPC, HTTP/1.1 for curl.
-const ALPN: [&[u8]; 2] = [b"h2", b"http/1.1"];
-
 /// Gives the TLS settings for each new connection, so that renewed certificates are used at once.
+/// They offer `h2` and `http/1.1`; without the first no gRPC client connects.
 pub type TlsSource = Arc<dyn Fn() -> Arc<ServerConfig> + Send + Sync>;
 
 /// A bound socket.
@@ -121,9 +119,7 @@ impl Server {
 
     async fn secured(self, socket: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) {
         let Some(tls) = &self.tls else { return self.talk(socket).await };
-        let mut config = ServerConfig::clone(&tls());
-        config.alpn_protocols = ALPN.map(<[u8]>::to_vec).to_vec();
-        let handshake = TlsAcceptor::from(Arc::new(config)).accept(socket);
+        let handshake = TlsAcceptor::from(tls()).accept(socket);
         let handshake = timeout(TLS_HANDSHAKE_MAX, handshake);
         match self.shutdown.run_until_cancelled(handshake).await {
             Some(Ok(Ok(socket))) => self.talk(socket).await,

@@ -1,3 +1,5 @@
+//! Pages, on members that are well and on members that are not.
+
 use std::{collections::BTreeMap, sync::Mutex};
 
 use axum::body::Body;

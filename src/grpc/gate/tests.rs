@@ -1,3 +1,5 @@
+//! Calls through the gate, in front of a service that needs no node.
+
 use std::{future::poll_fn, time::Duration};
 
 use axum::{Router, body::Body};
@@ -233,6 +235,18 @@ async fn what_is_no_grpc_call_is_not_found() {
     for request in [http1, json] {
         assert_eq!(edge.send(request).await.status(), StatusCode::NOT_FOUND);
     }
+}
+
+#[tokio::test]
+async fn pages_beside_the_services_leave_both_as_they_are() {
+    let mut edge = edge();
+    let page = axum::routing::any(|| async { "a page" });
+    edge.router = Router::new().route("/page", page).merge(edge.router);
+    let get = |path| Request::get(path).body(Body::empty()).unwrap();
+    assert_eq!(edge.send(get("/page")).await.status(), StatusCode::OK);
+    assert_eq!(edge.send(get("/nonsense")).await.status(), StatusCode::NOT_FOUND);
+    assert_eq!(edge.status(call(CHECK, 0)).await.0, Code::Ok);
+    assert_eq!(edge.status(call("/nobody.Knows/It", 0)).await.0, Code::Unimplemented);
 }
 
 #[tokio::test]

@@ -7,9 +7,9 @@ use crate::{
 
 /// How fresh a view must be that answers the transaction; `None` when it may change something.
 ///
-/// A nested transaction counts as a change, as in etcd. So does the rule that a transaction is served
-/// from this member's own state when all of its ranges are serializable: one without any operation
-/// is, though it may compare.
+/// A nested transaction counts as a change, as in etcd. And as there, a transaction is served from
+/// this member's own state when all of its ranges are serializable, which is so when it has none,
+/// even if it compares.
 pub(super) fn freshness(txn: &TxnRequest) -> Option<Freshness> {
     let ranges: Option<Vec<&RangeRequest>> =
         txn.success.iter().chain(&txn.failure).map(range).collect();

@@ -1,3 +1,5 @@
+//! The table of errors.
+
 use super::*;
 use crate::types::{LeaseId, MemberId, Revision};
 

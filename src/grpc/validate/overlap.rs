@@ -1,11 +1,11 @@
 //! Operations of one transaction that would change a key twice.
 //!
-//! One revision holds one change of a key. So of all operations that can run together no two may put
-//! the same key, and none may put a key that another one deletes. Deletes may overlap: the second
-//! finds nothing. The two branches of a nested transaction never run together.
+//! One revision holds one change of a key. So of all operations that can run together no two may
+//! put the same key, and none may put a key that another one deletes. Deletes may overlap: the
+//! second finds nothing. The two branches of a nested transaction never run together.
 //!
-//! etcd's check overlooks a put beside a delete from a key on (`range_end` of one NUL byte), and a put
-//! in a nested transaction before a delete in a later one. Here they are refused, too.
+//! etcd's check overlooks a put beside a delete from a key on (`range_end` of one NUL byte), and a
+//! put in a nested transaction before a delete in a later one. Here they are refused, too.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

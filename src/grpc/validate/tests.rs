@@ -1,3 +1,5 @@
+//! Each check of a request, and which of two faults is reported.
+
 use super::*;
 use crate::proto::etcdserverpb::Compare;
 

@@ -1,3 +1,5 @@
+//! Names and values of metrics.
+
 use super::*;
 use crate::{storage::Sizes, types::ClusterId};
 

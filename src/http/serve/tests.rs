@@ -1,3 +1,5 @@
+//! One port with everything on it, over real sockets.
+
 use std::{net::SocketAddr, path::Path};
 
 use axum::routing::any;
@@ -46,12 +48,13 @@ async fn start(tls: Option<TlsSource>) -> Running {
 fn certificates() -> (TlsSource, rcgen::Certificate) {
     let signed = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let key = PrivateKeyDer::try_from(signed.signing_key.serialize_der()).unwrap();
-    let config = ServerConfig::builder_with_provider(provider())
+    let mut config = ServerConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_no_client_auth()
         .with_single_cert(vec![signed.cert.der().clone()], key)
         .unwrap();
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     let config = Arc::new(config);
     (Arc::new(move || Arc::clone(&config)), signed.cert)
 }

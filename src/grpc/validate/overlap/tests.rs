@@ -1,3 +1,5 @@
+//! Overlaps by example, and against trying every path.
+
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
