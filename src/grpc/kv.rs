@@ -1,0 +1,120 @@
+//! The KV service.
+
+mod chunks;
+mod read_only;
+
+use futures::stream;
+use tonic::{Request, Response, Status, async_trait};
+
+use self::chunks::Chunks;
+use crate::{
+    grpc::{
+        Limits, aside::aside, caller, gate::Admission, header::Header, metrics::Proposals, validate,
+    },
+    node::{Error, Freshness, Reader},
+    proto::etcdserverpb::{
+        CompactionRequest, CompactionResponse, DeleteRangeRequest, DeleteRangeResponse, PutRequest,
+        PutResponse, RangeRequest, RangeResponse, TxnRequest, TxnResponse, kv_server,
+    },
+    types::Revision,
+};
+
+pub(crate) struct Kv {
+    pub(crate) proposals: Proposals,
+    pub(crate) reader: Reader,
+    pub(crate) admission: Admission,
+    pub(crate) header: Header,
+    pub(crate) limits: Limits,
+}
+
+#[async_trait]
+impl kv_server::Kv for Kv {
+    async fn range(
+        &self,
+        request: Request<RangeRequest>,
+    ) -> Result<Response<RangeResponse>, Status> {
+        let range = request.into_inner();
+        if !range.serializable {
+            self.admission.voter_only()?;
+        }
+        validate::range(&range)?;
+        let mut response = self.read(range).await?;
+        self.header.fill(&mut response.header);
+        Ok(Response::new(response))
+    }
+
+    type RangeStreamStream = stream::Iter<Chunks>;
+
+    async fn range_stream(
+        &self,
+        request: Request<RangeRequest>,
+    ) -> Result<Response<Self::RangeStreamStream>, Status> {
+        let range = request.into_inner();
+        validate::range_stream(&range)?;
+        let mut response = self.read(range).await?;
+        self.header.fill(&mut response.header);
+        Ok(Response::new(stream::iter(Chunks::new(response, self.limits.max_request_bytes))))
+    }
+
+    async fn put(&self, request: Request<PutRequest>) -> Result<Response<PutResponse>, Status> {
+        let (caller, put) = (caller(&request), request.into_inner());
+        validate::put(&put, &self.limits)?;
+        let mut response = self.proposals.propose(&caller, put).await?;
+        self.header.fill(&mut response.header);
+        Ok(Response::new(response))
+    }
+
+    async fn delete_range(
+        &self,
+        request: Request<DeleteRangeRequest>,
+    ) -> Result<Response<DeleteRangeResponse>, Status> {
+        let (caller, delete) = (caller(&request), request.into_inner());
+        validate::delete_range(&delete, &self.limits)?;
+        let mut response = self.proposals.propose(&caller, delete).await?;
+        self.header.fill(&mut response.header);
+        Ok(Response::new(response))
+    }
+
+    async fn txn(&self, request: Request<TxnRequest>) -> Result<Response<TxnResponse>, Status> {
+        let (caller, txn) = (caller(&request), request.into_inner());
+        validate::txn(&txn, &self.limits)?;
+        let mut response = match read_only::freshness(&txn) {
+            Some(freshness) => self.read_txn(txn, freshness).await?,
+            None => self.proposals.propose(&caller, txn).await?,
+        };
+        self.header.fill(&mut response.header);
+        Ok(Response::new(response))
+    }
+
+    async fn compact(
+        &self,
+        request: Request<CompactionRequest>,
+    ) -> Result<Response<CompactionResponse>, Status> {
+        let (caller, compact) = (caller(&request), request.into_inner());
+        validate::compact(&compact, &self.limits)?;
+        let revision = self.proposals.propose(&caller, compact).await?;
+        if let (true, Some(floor)) = (compact.physical, Revision::from_wire(compact.revision)) {
+            self.reader.compacted(floor).await?;
+        }
+        Ok(Response::new(CompactionResponse { header: self.header.at(revision) }))
+    }
+}
+
+impl Kv {
+    async fn read(&self, range: RangeRequest) -> Result<RangeResponse, Status> {
+        let freshness = if range.serializable { Freshness::Any } else { Freshness::Linearizable };
+        let view = self.reader.view(freshness).await?;
+        if range.range_end.is_empty() {
+            return Ok(view.keys().range(&range).map_err(Error::from)?);
+        }
+        aside(move || view.keys().range(&range)).await
+    }
+
+    async fn read_txn(&self, txn: TxnRequest, freshness: Freshness) -> Result<TxnResponse, Status> {
+        let view = self.reader.view(freshness).await?;
+        if read_only::is_short(&txn) {
+            return Ok(view.keys().txn(&txn).map_err(Error::from)?);
+        }
+        aside(move || view.keys().txn(&txn)).await
+    }
+}

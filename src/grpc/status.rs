@@ -1,0 +1,184 @@
+//! Our errors as gRPC statuses: the one place that knows both.
+//!
+//! Codes and texts are protocol. clientv3 recognises an error by its text and retries by its code,
+//! so a failure that may have been applied must never look like one that was not.
+
+use tonic::{Code, Status};
+
+use crate::{
+    cluster,
+    grpc::{gate::Refusal, validate::Invalid},
+    mvcc, node,
+    state_machine::Rejection,
+};
+
+impl From<node::Error> for Status {
+    fn from(error: node::Error) -> Status {
+        use node::Error;
+        let (code, text) = match error {
+            Error::Rejected(rejection) => of_rejection(&rejection),
+            Error::Mvcc(error) => of_mvcc(&error),
+            Error::NoLeader => (Code::Unavailable, "etcdserver: no leader"),
+            Error::LeaderChanged => (Code::Unavailable, "etcdserver: leader changed"),
+            Error::Timeout => (Code::Unavailable, "etcdserver: request timed out"),
+            Error::TimeoutLeaderFail => (
+                Code::Unavailable,
+                "etcdserver: request timed out, possibly due to previous leader failure",
+            ),
+            Error::TimeoutConnectionLost => (
+                Code::Unavailable,
+                "etcdserver: request timed out, possibly due to connection lost",
+            ),
+            // etcd means ResourceExhausted, but what it sends carries no code.
+            Error::TooManyRequests => (Code::Unknown, "etcdserver: too many requests"),
+            Error::RequestTooLarge => REQUEST_TOO_LARGE,
+            Error::Stopped => STOPPED,
+            Error::Unhealthy => (Code::Unavailable, "etcdserver: unhealthy cluster"),
+            Error::NotLeader => (Code::FailedPrecondition, "etcdserver: not leader"),
+            Error::BadTransferee => (Code::FailedPrecondition, "etcdserver: bad leader transferee"),
+            // etcd has no status for this one; an error without a status travels as Unknown.
+            Error::TransferTimeout => {
+                (Code::Unknown, "etcdserver: request timed out, leader transfer took too long")
+            }
+            Error::LearnerNotReady => (
+                Code::FailedPrecondition,
+                "etcdserver: can only promote a learner member which is in sync with leader",
+            ),
+            Error::Storage(error) => of_storage(&error),
+        };
+        Status::new(code, text)
+    }
+}
+
+const REQUEST_TOO_LARGE: (Code, &str) = (Code::InvalidArgument, "etcdserver: request is too large");
+const STOPPED: (Code, &str) = (Code::Unavailable, "etcdserver: server stopped");
+const LEASE_NOT_FOUND: (Code, &str) = (Code::NotFound, "etcdserver: requested lease not found");
+const LEASE_TTL_TOO_LARGE: (Code, &str) = (Code::OutOfRange, "etcdserver: too large lease TTL");
+const KEY_NOT_FOUND: (Code, &str) = (Code::InvalidArgument, "etcdserver: key not found");
+const COMPACTED: (Code, &str) =
+    (Code::OutOfRange, "etcdserver: mvcc: required revision has been compacted");
+const FUTURE_REVISION: (Code, &str) =
+    (Code::OutOfRange, "etcdserver: mvcc: required revision is a future revision");
+
+fn of_rejection(rejection: &Rejection) -> (Code, &'static str) {
+    match rejection {
+        Rejection::KeyNotFound => KEY_NOT_FOUND,
+        Rejection::Compacted(_) => COMPACTED,
+        Rejection::FutureRevision(_) => FUTURE_REVISION,
+        Rejection::LeaseNotFound(_) => LEASE_NOT_FOUND,
+        Rejection::LeaseExists(_) => (Code::FailedPrecondition, "etcdserver: lease already exists"),
+        Rejection::LeaseTtlTooLarge(_) => LEASE_TTL_TOO_LARGE,
+        Rejection::Cluster(rejection) => of_cluster(rejection),
+        Rejection::Malformed(what) => {
+            tracing::error!(what, "a command that makes no sense came through the checks");
+            (Code::Internal, "etcdserver: malformed command")
+        }
+    }
+}
+
+fn of_cluster(rejection: &cluster::Rejection) -> (Code, &'static str) {
+    use cluster::Rejection;
+    match rejection {
+        Rejection::NotFound(_) => (Code::NotFound, "etcdserver: member not found"),
+        Rejection::IdExists(_) => (Code::FailedPrecondition, "etcdserver: member ID already exist"),
+        Rejection::PeerUrlExists => {
+            (Code::FailedPrecondition, "etcdserver: Peer URLs already exists")
+        }
+        // etcd means FailedPrecondition, but what it sends carries no code.
+        Rejection::NotEnoughStarted => {
+            (Code::Unknown, "etcdserver: re-configuration failed due to not enough started members")
+        }
+        Rejection::TooManyLearners => {
+            (Code::FailedPrecondition, "etcdserver: too many learner members in cluster")
+        }
+        Rejection::NotLearner(_) => {
+            (Code::FailedPrecondition, "etcdserver: can only promote a learner member")
+        }
+    }
+}
+
+fn of_mvcc(error: &mvcc::Error) -> (Code, &'static str) {
+    match error {
+        mvcc::Error::Compacted(_) => COMPACTED,
+        mvcc::Error::FutureRevision(_) => FUTURE_REVISION,
+        mvcc::Error::Storage(error) => of_storage(error),
+    }
+}
+
+/// Not retryable: the client cannot know whether another member has the same trouble. Where the
+/// trouble is stays in our log.
+fn of_storage(error: &dyn std::fmt::Display) -> (Code, &'static str) {
+    tracing::error!(%error, "a request failed on this member's store");
+    (Code::Internal, "etcdserver: storage failure")
+}
+
+impl From<Invalid> for Status {
+    fn from(invalid: Invalid) -> Status {
+        let (code, text) = match invalid {
+            Invalid::EmptyKey => (Code::InvalidArgument, "etcdserver: key is not provided"),
+            Invalid::EmptyOperation => KEY_NOT_FOUND,
+            Invalid::ValueProvided => (Code::InvalidArgument, "etcdserver: value is provided"),
+            Invalid::LeaseProvided => (Code::InvalidArgument, "etcdserver: lease is provided"),
+            Invalid::TooManyOperations => {
+                (Code::InvalidArgument, "etcdserver: too many operations in txn request")
+            }
+            Invalid::DuplicateKey => {
+                (Code::InvalidArgument, "etcdserver: duplicate key given in txn request")
+            }
+            Invalid::SortOption => (Code::InvalidArgument, "etcdserver: invalid sort option"),
+            Invalid::StreamSorted => {
+                (Code::Unimplemented, "RangeStream does not support custom sort orders")
+            }
+            Invalid::StreamFiltered => {
+                (Code::Unimplemented, "RangeStream does not support revision filters")
+            }
+            Invalid::RequestTooLarge => REQUEST_TOO_LARGE,
+            Invalid::NoLease => LEASE_NOT_FOUND,
+            Invalid::LeaseTtlTooLarge => LEASE_TTL_TOO_LARGE,
+            Invalid::MemberUrls => {
+                (Code::InvalidArgument, "etcdserver: given member URLs are invalid")
+            }
+        };
+        Status::new(code, text)
+    }
+}
+
+impl From<Refusal> for Status {
+    fn from(refusal: Refusal) -> Status {
+        let (code, text) = match refusal {
+            Refusal::NoLeader => (Code::Unavailable, "etcdserver: no leader"),
+            Refusal::NotSupportedForLearner => {
+                (Code::FailedPrecondition, "etcdserver: rpc not supported for learner")
+            }
+            Refusal::ClientApiVersion => {
+                (Code::InvalidArgument, "etcdserver: invalid client api version")
+            }
+            Refusal::Stopped => STOPPED,
+            Refusal::MessageTooLarge { size, limit } => {
+                let text = format!("grpc: received message larger than max ({size} vs. {limit})");
+                return Status::new(Code::ResourceExhausted, text);
+            }
+            Refusal::UnknownMethod { service, method: None } => {
+                return Status::new(Code::Unimplemented, format!("unknown service {service}"));
+            }
+            Refusal::UnknownMethod { service, method: Some(method) } => {
+                let text = format!("unknown method {method} for service {service}");
+                return Status::new(Code::Unimplemented, text);
+            }
+        };
+        Status::new(code, text)
+    }
+}
+
+/// The answer of a method that exists and is not built yet.
+pub(crate) fn not_implemented(method: &str) -> Status {
+    Status::new(Code::Unimplemented, format!("method {method} not implemented"))
+}
+
+/// The answer when a read's task died: our bug, and the panic is in the log.
+pub(crate) fn read_panicked() -> Status {
+    Status::new(Code::Internal, "etcdserver: the read failed")
+}
+
+#[cfg(test)]
+mod tests;

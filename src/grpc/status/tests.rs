@@ -1,0 +1,114 @@
+//! The table of errors.
+
+use super::*;
+use crate::types::{LeaseId, MemberId, Revision};
+
+/// What clients see of each error that this server can answer with, one `code: text` a line.
+const GOLDEN: &str = include_str!("../../../tests/golden/errors.txt");
+
+#[test]
+fn every_error_has_etcds_code_and_text() {
+    let statuses = [of_nodes(), of_rejections(), of_clusters(), of_invalids(), of_refusals()];
+    let lines: Vec<String> = statuses
+        .into_iter()
+        .flatten()
+        .map(|status| format!("{:?}: {}", status.code(), status.message()))
+        .collect();
+    let golden: Vec<&str> = GOLDEN.lines().filter(|line| !line.starts_with('#')).collect();
+    assert_eq!(lines, golden, "\n{}", lines.join("\n"));
+}
+
+fn of_nodes() -> Vec<Status> {
+    use node::Error;
+    let revision = Revision::EMPTY_STORE;
+    let storage = || crate::storage::Error::Engine("IO error: /secret/path".to_owned());
+    [
+        Error::Mvcc(mvcc::Error::Compacted(revision)),
+        Error::Mvcc(mvcc::Error::FutureRevision(revision)),
+        Error::Mvcc(mvcc::Error::Storage(storage())),
+        Error::NoLeader,
+        Error::LeaderChanged,
+        Error::Timeout,
+        Error::TimeoutLeaderFail,
+        Error::TimeoutConnectionLost,
+        Error::TooManyRequests,
+        Error::RequestTooLarge,
+        Error::Stopped,
+        Error::Unhealthy,
+        Error::NotLeader,
+        Error::BadTransferee,
+        Error::TransferTimeout,
+        Error::LearnerNotReady,
+        Error::Storage(storage()),
+    ]
+    .map(Status::from)
+    .to_vec()
+}
+
+fn of_rejections() -> Vec<Status> {
+    let lease = LeaseId::from_wire(7).unwrap();
+    let revision = Revision::EMPTY_STORE;
+    [
+        Rejection::KeyNotFound,
+        Rejection::Compacted(revision),
+        Rejection::FutureRevision(revision),
+        Rejection::LeaseNotFound(lease),
+        Rejection::LeaseExists(lease),
+        Rejection::LeaseTtlTooLarge(9_000_000_001),
+        Rejection::Malformed("no operation"),
+    ]
+    .map(|rejection| Status::from(node::Error::Rejected(rejection)))
+    .to_vec()
+}
+
+fn of_clusters() -> Vec<Status> {
+    use cluster::Rejection as Refused;
+    [
+        Refused::NotFound(MemberId(1)),
+        Refused::IdExists(MemberId(1)),
+        Refused::PeerUrlExists,
+        Refused::NotEnoughStarted,
+        Refused::TooManyLearners,
+        Refused::NotLearner(MemberId(1)),
+    ]
+    .map(|refused| Status::from(node::Error::Rejected(Rejection::Cluster(refused))))
+    .to_vec()
+}
+
+fn of_invalids() -> Vec<Status> {
+    [
+        Invalid::EmptyKey,
+        Invalid::EmptyOperation,
+        Invalid::ValueProvided,
+        Invalid::LeaseProvided,
+        Invalid::TooManyOperations,
+        Invalid::DuplicateKey,
+        Invalid::SortOption,
+        Invalid::StreamSorted,
+        Invalid::StreamFiltered,
+        Invalid::RequestTooLarge,
+        Invalid::NoLease,
+        Invalid::LeaseTtlTooLarge,
+        Invalid::MemberUrls,
+    ]
+    .map(Status::from)
+    .to_vec()
+}
+
+fn of_refusals() -> Vec<Status> {
+    let unknown = |method: Option<&str>| Refusal::UnknownMethod {
+        service: "etcdserverpb.KV".to_owned(),
+        method: method.map(str::to_owned),
+    };
+    [
+        Refusal::NoLeader,
+        Refusal::NotSupportedForLearner,
+        Refusal::ClientApiVersion,
+        Refusal::Stopped,
+        Refusal::MessageTooLarge { size: 104_857_600, limit: 2_097_152 },
+        unknown(None),
+        unknown(Some("Get")),
+    ]
+    .map(Status::from)
+    .to_vec()
+}

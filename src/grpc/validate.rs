@@ -1,0 +1,180 @@
+//! What is wrong with a request that can be seen without looking at the store.
+//!
+//! The checks and their order are etcd's, so that of two faults the same one is reported.
+
+mod overlap;
+
+use prost::Message;
+
+use crate::{
+    grpc::Limits,
+    lease,
+    proto::etcdserverpb::{
+        CompactionRequest, DeleteRangeRequest, LeaseGrantRequest, LeaseRevokeRequest, PutRequest,
+        RangeRequest, RequestOp, TxnRequest,
+        range_request::{SortOrder, SortTarget},
+        request_op::Request,
+    },
+};
+
+/// Why a request makes no sense, whatever the store holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Invalid {
+    EmptyKey,
+    /// An operation of a transaction that says nothing. etcd's answer to it is "key not found".
+    EmptyOperation,
+    /// With `ignore_value`.
+    ValueProvided,
+    /// With `ignore_lease`.
+    LeaseProvided,
+    TooManyOperations,
+    /// Two operations that can both run change the same key.
+    DuplicateKey,
+    SortOption,
+    StreamSorted,
+    StreamFiltered,
+    /// More than `max-request-bytes`.
+    RequestTooLarge,
+    /// Lease id 0, which no lease has.
+    NoLease,
+    LeaseTtlTooLarge,
+    MemberUrls,
+}
+
+pub(crate) fn range(request: &RangeRequest) -> Result<(), Invalid> {
+    if request.key.is_empty() {
+        return Err(Invalid::EmptyKey);
+    }
+    if SortOrder::try_from(request.sort_order).is_err()
+        || SortTarget::try_from(request.sort_target).is_err()
+    {
+        return Err(Invalid::SortOption);
+    }
+    Ok(())
+}
+
+/// Chunks can be cut only from keys in ascending order with nothing filtered out.
+pub(crate) fn range_stream(request: &RangeRequest) -> Result<(), Invalid> {
+    range(request)?;
+    let ascending = request.sort_target() == SortTarget::Key
+        && matches!(request.sort_order(), SortOrder::None | SortOrder::Ascend);
+    if !ascending {
+        return Err(Invalid::StreamSorted);
+    }
+    let filters = [
+        request.min_mod_revision,
+        request.max_mod_revision,
+        request.min_create_revision,
+        request.max_create_revision,
+    ];
+    if filters.iter().any(|revision| *revision != 0) {
+        return Err(Invalid::StreamFiltered);
+    }
+    Ok(())
+}
+
+pub(crate) fn put(request: &PutRequest, limits: &Limits) -> Result<(), Invalid> {
+    put_fields(request)?;
+    size(request, limits)
+}
+
+pub(crate) fn delete_range(request: &DeleteRangeRequest, limits: &Limits) -> Result<(), Invalid> {
+    delete_range_fields(request)?;
+    size(request, limits)
+}
+
+pub(crate) fn txn(request: &TxnRequest, limits: &Limits) -> Result<(), Invalid> {
+    txn_fields(request, limits.max_txn_ops)?;
+    overlap::check(&request.success)?;
+    overlap::check(&request.failure)?;
+    size(request, limits)
+}
+
+/// Any revision may be asked for: what the store makes of it is its answer.
+pub(crate) fn compact(request: &CompactionRequest, limits: &Limits) -> Result<(), Invalid> {
+    size(request, limits)
+}
+
+/// Times below the shortest one that can be granted, negative ones too, are raised to it later.
+pub(crate) fn lease_grant(request: &LeaseGrantRequest) -> Result<(), Invalid> {
+    match u64::try_from(request.ttl) {
+        Ok(secs) if secs > lease::TTL_MAX.as_secs() => Err(Invalid::LeaseTtlTooLarge),
+        Ok(_) | Err(_) => Ok(()),
+    }
+}
+
+pub(crate) fn lease_revoke(request: &LeaseRevokeRequest) -> Result<(), Invalid> {
+    if request.id == 0 { Err(Invalid::NoLease) } else { Ok(()) }
+}
+
+/// The URLs as they are kept: trimmed and sorted.
+pub(crate) fn member_urls(urls: &[String]) -> Result<Vec<String>, Invalid> {
+    let mut urls: Vec<String> = urls.iter().map(|url| url.trim().to_owned()).collect();
+    if urls.is_empty() || !urls.iter().all(|url| is_member_url(url)) {
+        return Err(Invalid::MemberUrls);
+    }
+    urls.sort();
+    Ok(urls)
+}
+
+/// `http` and `https` need host and port and take no path; `unix` and `unixs` name a socket file.
+fn is_member_url(url: &str) -> bool {
+    let Some((scheme, rest)) = url.split_once("://") else { return false };
+    match scheme {
+        "http" | "https" => {
+            !rest.contains(['/', '?', '#', '@'])
+                && rest.parse::<http::uri::Authority>().is_ok_and(|it| it.port_u16().is_some())
+        }
+        "unix" | "unixs" => !rest.is_empty(),
+        _ => false,
+    }
+}
+
+fn put_fields(request: &PutRequest) -> Result<(), Invalid> {
+    if request.key.is_empty() {
+        return Err(Invalid::EmptyKey);
+    }
+    if request.ignore_value && !request.value.is_empty() {
+        return Err(Invalid::ValueProvided);
+    }
+    if request.ignore_lease && request.lease != 0 {
+        return Err(Invalid::LeaseProvided);
+    }
+    Ok(())
+}
+
+fn delete_range_fields(request: &DeleteRangeRequest) -> Result<(), Invalid> {
+    if request.key.is_empty() { Err(Invalid::EmptyKey) } else { Ok(()) }
+}
+
+/// `allowance` is how many operations a level may have; a nested transaction gets what its parent
+/// left. Nesting itself is bounded by the decoder, which reads at most 100 messages deep.
+fn txn_fields(request: &TxnRequest, allowance: usize) -> Result<(), Invalid> {
+    let TxnRequest { compare, success, failure } = request;
+    let used = compare.len().max(success.len()).max(failure.len());
+    let left = allowance.checked_sub(used).ok_or(Invalid::TooManyOperations)?;
+    if compare.iter().any(|compare| compare.key.is_empty()) {
+        return Err(Invalid::EmptyKey);
+    }
+    success.iter().chain(failure).try_for_each(|operation| operation_fields(operation, left))
+}
+
+fn operation_fields(operation: &RequestOp, allowance: usize) -> Result<(), Invalid> {
+    match &operation.request {
+        Some(Request::RequestRange(request)) => range(request),
+        Some(Request::RequestPut(request)) => put_fields(request),
+        Some(Request::RequestDeleteRange(request)) => delete_range_fields(request),
+        Some(Request::RequestTxn(request)) => txn_fields(request, allowance),
+        None => Err(Invalid::EmptyOperation),
+    }
+}
+
+fn size(request: &impl Message, limits: &Limits) -> Result<(), Invalid> {
+    if request.encoded_len() > limits.max_request_bytes {
+        return Err(Invalid::RequestTooLarge);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;
