@@ -204,18 +204,18 @@ impl Cluster {
             self.spawn(at);
         }
         let begin = Instant::now();
-        for &at in members {
-            while !self.members[at].is_ready() {
+        while !members.iter().all(|&at| self.members[at].is_ready()) {
+            for &at in members {
                 let process = self.members[at].process.as_mut().expect("just started");
                 if let Some(status) = process.try_wait().unwrap() {
                     self.members[at].process = None;
                     return Err(format!("member {at} ended while it started: {status}"));
                 }
-                if begin.elapsed() > START_DEADLINE {
-                    return Err(format!("member {at} is not ready in {START_DEADLINE:?}"));
-                }
-                sleep(POLL).await;
             }
+            if begin.elapsed() > START_DEADLINE {
+                return Err(format!("members {members:?} are not all ready in {START_DEADLINE:?}"));
+            }
+            sleep(POLL).await;
         }
         Ok(())
     }
