@@ -1,6 +1,12 @@
 //! All members lose power at once: what was acknowledged is on their disks.
 
-use std::{path::Path, process::Command, time::Instant};
+use std::{
+    path::Path,
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use tokio::time::timeout;
 
 use crate::{
     check,
@@ -17,6 +23,9 @@ const MEMBERS: usize = 3;
 
 /// Makes every sync of a program return at once without doing anything.
 const NO_SYNC_LIBRARY: &str = "/usr/lib/x86_64-linux-gnu/libeatmydata.so";
+
+/// A cluster that lost its data may start anew, refuse to start, or never agree again.
+const CONTROL_DEADLINE: Duration = Duration::from_secs(15);
 
 /// The disks outlive the processes on them, hence their order in tests.
 struct Disks {
@@ -106,12 +115,13 @@ async fn without_syncing_a_power_loss_is_noticed() {
     let traffic = Traffic::start(cluster.endpoints());
     traffic.flows(SOME_WRITES).await.unwrap();
     disks.lose_power(&mut cluster);
-    let faults = match cluster.restart(&cluster.indices()).await {
-        Ok(()) => {
+    let faults = match timeout(CONTROL_DEADLINE, cluster.restart(&cluster.indices())).await {
+        Ok(Ok(())) => {
             let record = traffic.finish().await;
             check::faults(&cluster, &record).await
         }
-        Err(refusal) => vec![refusal],
+        Ok(Err(refusal)) => vec![refusal],
+        Err(_) => vec![format!("the members are not ready in {CONTROL_DEADLINE:?}")],
     };
     assert!(!faults.is_empty(), "{} was not caught", server_under_test().display());
     println!("without syncing: {} faults, such as: {}", faults.len(), faults[0]);
