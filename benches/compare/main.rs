@@ -3,6 +3,7 @@
 //! `speed` measures throughput, latency and server CPU per operation. `gap` measures for how long
 //! no write is acknowledged when the leader is killed or stopped. Both print a table and write JSON.
 
+mod cpu;
 mod gap;
 #[path = "../../tests/cluster/machine.rs"]
 #[expect(dead_code, reason = "the fault tests use the rest")]

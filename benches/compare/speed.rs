@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use tonic::{Status, transport::Channel};
 
 use crate::{
-    Server, Servers, machine,
+    Server, Servers, cpu,
     members::Cluster,
     statistics::{median, quantile},
 };
@@ -138,7 +138,7 @@ async fn connect(cluster: &Cluster, clients: usize) -> anyhow::Result<Vec<Channe
 }
 
 fn cpu_time(cluster: &Cluster) -> Duration {
-    cluster.indices().into_iter().map(|at| machine::cpu_time(cluster.pid(at))).sum()
+    cluster.indices().into_iter().map(|at| cpu::time(cluster.pid(at))).sum()
 }
 
 /// Latency of each operation in microseconds.

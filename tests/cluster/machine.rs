@@ -3,11 +3,7 @@
 use std::{
     fs::{self, File},
     io::{self, Write as _},
-    time::Duration,
 };
-
-/// Ticks per second in `/proc/<pid>/stat`; Linux shows user space this number on every machine.
-const CLOCK_TICKS_PER_SECOND: u64 = 100;
 
 /// Waits until nothing else on this machine loads or measures, and keeps it so until dropped.
 ///
@@ -30,23 +26,10 @@ pub fn announce(text: &str) {
     let _ = writeln!(io::stderr(), "{text}");
 }
 
-/// Processor time that a running process has used so far, in user space and in the kernel.
-pub fn cpu_time(pid: u32) -> Duration {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("the process runs");
-    // The second field is the name in parentheses and may hold spaces; utime is field 14.
-    let (_, after_name) = stat.rsplit_once(')').expect("stat has a name");
-    let fields: Vec<&str> = after_name.split_whitespace().collect();
-    let ticks: u64 =
-        [fields[11], fields[12]].iter().map(|field| field.parse::<u64>().unwrap()).sum();
-    Duration::from_millis(ticks * 1000 / CLOCK_TICKS_PER_SECOND)
-}
-
-/// Memory of a running process in bytes: what it holds now and the most that it ever held.
-pub fn resident_bytes(pid: u32) -> (u64, u64) {
+/// The most memory in bytes that a running process has ever held.
+pub fn peak_resident_bytes(pid: u32) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("the process runs");
-    let kib = |name: &str| -> u64 {
-        let line = status.lines().find(|line| line.starts_with(name)).expect("status has it");
-        line.split_whitespace().nth(1).unwrap().parse().unwrap()
-    };
-    (kib("VmRSS:") * 1024, kib("VmHWM:") * 1024)
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kib = peak.and_then(|rest| rest.split_whitespace().next()).expect("status has the peak");
+    kib.parse::<u64>().expect("it is a number") * 1024
 }
