@@ -1,0 +1,153 @@
+#!/bin/bash
+# Runs deploy/compose.yml on a local engine with a ready binary, kills a container while a client
+# writes, and looks for what was written. Usage: deploy/test-compose.sh BINARY ETCDCTL
+#
+# Needs root where no engine runs: it then installs and starts one of its own, with everything it
+# keeps in a temporary directory. Base images that the engine lacks are made with debootstrap.
+set -euo pipefail
+
+binary=$(realpath "$1")
+etcdctl=$(realpath "$2")
+cd "$(dirname "$0")"
+
+cache=${XDG_CACHE_HOME:-$HOME/.cache}/orrery/base
+work=$(mktemp -d -t orrery-compose-XXXXXX)
+engine=
+
+# Newer clients need plugins that Debian does not have; its own one goes with its engine.
+export PATH=/usr/bin:$PATH
+export DOCKER_BUILDKIT=1 COMPOSE_DOCKER_CLI_BUILD=1 COMPOSE_PROJECT_NAME=orrery-test
+export ORRERY_IMAGE_BINARY=ready
+
+finish() {
+    status=$?
+    set +e
+    if [ "$status" -ne 0 ]; then
+        compose ps
+        compose logs --tail=20
+        [ -z "$engine" ] || tail -n 20 "$work/engine.log"
+    fi
+    compose down --volumes --timeout 5 >"$work/down.log" 2>&1 || cat "$work/down.log"
+    if [ -n "$engine" ]; then
+        kill "$engine" && wait "$engine"
+        ip link delete docker0
+    fi
+    rm -rf ready "$work"
+    exit "$status"
+}
+
+compose() {
+    if docker compose version >/dev/null 2>&1; then
+        docker compose --file compose.yml "$@"
+    else
+        docker-compose --file compose.yml "$@"
+    fi
+}
+
+install_engine() {
+    command -v dockerd >/dev/null && command -v docker-compose >/dev/null \
+        && command -v debootstrap >/dev/null && return
+    apt-get update -qq
+    DEBIAN_FRONTEND=noninteractive apt-get install --yes -qq --no-install-recommends \
+        docker.io docker-compose debootstrap >"$work/install.log" 2>&1 || {
+        cat "$work/install.log"
+        return 1
+    }
+}
+
+# Without rules for the firewall; the bridge, which building needs, is taken away at the end.
+start_engine() {
+    [ ! -e /sys/class/net/docker0 ] || { echo "an engine without a socket runs" >&2; return 1; }
+    dockerd --data-root "$work/data" --exec-root "$work/exec" --pidfile "$work/engine.pid" \
+        --host "unix://$work/engine.sock" --iptables=false --ip6tables=false \
+        >"$work/engine.log" 2>&1 &
+    engine=$!
+    export DOCKER_HOST=unix://$work/engine.sock
+    for _ in $(seq 100); do
+        docker info >/dev/null 2>&1 && return
+        kill -0 "$engine" || break
+        sleep 0.2
+    done
+    echo "the engine does not start" >&2
+    return 1
+}
+
+make_base_image() {
+    docker image inspect debian:bookworm-slim >/dev/null 2>&1 && return
+    if [ ! -f "$cache/bookworm.tar" ]; then
+        echo "making debian:bookworm-slim"
+        mkdir -p "$cache"
+        debootstrap --variant=minbase bookworm "$work/bookworm" >"$work/base.log"
+        tar --create --directory "$work/bookworm" --file "$cache/bookworm.tar.$$" .
+        mv "$cache/bookworm.tar.$$" "$cache/bookworm.tar"
+    fi
+    docker import "$cache/bookworm.tar" debian:bookworm-slim >/dev/null
+}
+
+client() {
+    "$etcdctl" --cacert "$work/certs/ca.crt" --cert "$work/certs/etcdclient.crt" \
+        --key "$work/certs/etcdclient.key" \
+        --endpoints "${endpoints:-localhost:2379,localhost:22379,localhost:32379}" "$@"
+}
+
+# A write may be refused while a leader is elected; then it is sent again.
+write() {
+    for _ in $(seq 20); do
+        client put "$1" "$2" >/dev/null 2>"$work/put.log" && return
+        sleep 0.5
+    done
+    cat "$work/put.log" >&2
+    return 1
+}
+
+wait_healthy() {
+    for _ in $(seq 120); do
+        state=$(docker inspect --format '{{.State.Health.Status}}' "$1")
+        [ "$state" = healthy ] && return
+        sleep 0.5
+    done
+    echo "$1 is $state" >&2
+    return 1
+}
+
+expect() {
+    if [ "$2" != "$3" ]; then
+        echo "$1: got '$2', want '$3'" >&2
+        return 1
+    fi
+}
+
+trap finish EXIT
+if ! docker info >/dev/null 2>&1; then
+    install_engine
+    start_engine
+fi
+make_base_image
+mkdir -p ready
+cp "$binary" ready/orrery
+
+compose up --detach --build >"$work/up.log" 2>&1 || { cat "$work/up.log"; exit 1; }
+for member in 1 2 3; do wait_healthy orrery-m$member; done
+docker cp orrery-m1:/certs "$work/certs"
+
+write before 1
+docker kill orrery-m1 >/dev/null
+for at in $(seq 20); do write "during/$at" "$at"; done
+docker start orrery-m1 >/dev/null
+wait_healthy orrery-m1
+write after 1
+for port in 2379 22379 32379; do
+    count=$(endpoints=localhost:$port client get --prefix during/ --keys-only | grep -c during/)
+    expect "keys written while a member was dead, at $port" "$count" 20
+    expect "a key from before, at $port" "$(endpoints=localhost:$port client get --print-value-only before)" 1
+done
+client endpoint health --cluster
+
+echo "without a certificate:"
+if "$etcdctl" --cacert "$work/certs/ca.crt" --endpoints localhost:2379 --command-timeout 2s \
+    get before >"$work/refused.log" 2>&1; then
+    echo "a client without a certificate is served" >&2
+    exit 1
+fi
+tail -n 1 "$work/refused.log"
+echo "compose: a container was killed and nothing was lost"

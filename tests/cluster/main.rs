@@ -1,0 +1,14 @@
+//! Real processes on loopback: members killed, stopped and cut off from power while clients write.
+//!
+//! `ORRERY_BIN` names the server under test; a real etcd passes the same tests, which is how they
+//! prove themselves. `ORRERY_FAULT_ROUNDS` says how often each fault is repeated.
+
+mod big_restart;
+mod check;
+mod disk;
+mod kills;
+mod machine;
+mod members;
+mod power_loss;
+mod traffic;
+mod wrong_requests;
