@@ -70,7 +70,7 @@ fn make(arguments: &Arguments) -> anyhow::Result<usize> {
     {
         // Clients are known by their name, not by where they are.
         let hosts = if usage == Usage::Client { &[] } else { arguments.hosts.as_slice() };
-        if !is_there(out, name, hosts) {
+        if authority.is_new() || !is_there(out, name, hosts) {
             authority.issue(out, name, hosts, usage)?;
             made += 1;
         }
@@ -107,6 +107,11 @@ mod tests {
         assert_eq!((read("ca.crt"), read("etcdclient.crt")), (authority, client));
         std::fs::remove_file(out.join("etcdclient.key")).unwrap();
         assert_eq!(make(&arguments(&out, &["m1"])).unwrap(), 1);
+        assert_eq!(make(&arguments(&out, &["*.m.local"])).unwrap(), 2);
+        assert_eq!(make(&arguments(&out, &["*.m.local"])).unwrap(), 0);
+        std::fs::remove_file(out.join("ca.crt")).unwrap();
+        std::fs::remove_file(out.join("ca.key")).unwrap();
+        assert_eq!(make(&arguments(&out, &["*.m.local"])).unwrap(), 3);
     }
 
     #[test]

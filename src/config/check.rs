@@ -43,6 +43,10 @@ const CLIENTS: Names = Names {
 pub(crate) fn check(mut raw: RawConfig) -> Result<(Config, Vec<Warning>), Error> {
     let mut warnings = std::mem::take(&mut raw.warnings);
     let name = raw.text("name").to_owned();
+    if name.is_empty() {
+        // A member without a name is one that has not started yet.
+        return Err(unknown(&raw, "name", "a name"));
+    }
     if raw.is_set("listen-client-urls") && !raw.is_set("advertise-client-urls") {
         return Err(Error::NoAdvertiseClientUrls);
     }

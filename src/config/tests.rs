@@ -205,6 +205,11 @@ fn automatic_compaction_is_by_time_or_by_revisions() {
 }
 
 #[test]
+fn a_member_has_a_name() {
+    refuses("--name=", r#"invalid value "" for --name: expected a name"#);
+}
+
+#[test]
 fn words_from_a_list_are_refused_with_the_list() {
     refuses(
         "--initial-cluster-state old",

@@ -95,3 +95,29 @@ fn callers_are_the_last_folder_and_the_file() {
     assert_eq!(line::caller("src/main.rs", 7), "orrery/main.rs:7");
     assert_eq!(line::caller("/a/h2-0.4/src/codec/mod.rs", 7), "codec/mod.rs:7");
 }
+
+/// Runs this test again in a process of its own, which panics on another thread.
+#[test]
+fn a_panic_anywhere_is_a_fatal_line_and_ends_the_process() {
+    const CHILD: &str = "ORRERY_TEST_PANICS";
+    if std::env::var_os(CHILD).is_some() {
+        start(Level::Fatal);
+        let _ = std::thread::spawn(|| panic!("boom {}", 7)).join();
+        println!("still there");
+        return;
+    }
+    let name = "telemetry::tests::a_panic_anywhere_is_a_fatal_line_and_ends_the_process";
+    let output = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", name, "--nocapture"])
+        .env(CHILD, "1")
+        .env_remove("RUST_BACKTRACE")
+        .output()
+        .unwrap();
+    let signal = std::os::unix::process::ExitStatusExt::signal(&output.status);
+    assert_eq!(signal, Some(nix::sys::signal::Signal::SIGABRT as i32));
+    assert!(!String::from_utf8_lossy(&output.stdout).contains("still there"));
+    let line: Value = serde_json::from_slice(&output.stderr).unwrap();
+    assert_eq!(line["level"], "fatal");
+    assert_eq!(line["msg"], "panic: boom 7");
+    assert!(line["caller"].as_str().unwrap().starts_with("telemetry/tests.rs:"), "{line}");
+}

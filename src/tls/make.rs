@@ -39,13 +39,15 @@ pub struct Authority {
     certificate: String,
     issuer: Issuer<'static, KeyPair>,
     years: u32,
+    is_new: bool,
 }
 
 impl Authority {
     /// Takes `ca.crt` and `ca.key` of the directory; makes both if neither is there.
     pub fn open_or_make(dir: &Path, years: u32) -> Result<Authority, Error> {
         let (cert, key) = (dir.join("ca.crt"), dir.join("ca.key"));
-        if !cert.exists() && !key.exists() {
+        let is_new = !cert.exists() && !key.exists();
+        if is_new {
             let key_pair = KeyPair::generate()?;
             let certificate = authority_params(years)?.self_signed(&key_pair)?;
             write(&key, &key_pair.serialize_pem(), 0o600)?;
@@ -58,12 +60,17 @@ impl Authority {
         // The subject is the same for every authority made here, so the key is all that tells them
         // apart, and certificates name the authority by the hash of its key.
         let issuer = Issuer::new(authority_params(years)?, KeyPair::from_pem(&read(&key)?)?);
-        Ok(Authority { certificate: read(&cert)?, issuer, years })
+        Ok(Authority { certificate: read(&cert)?, issuer, years, is_new })
     }
 
     /// The authority's own certificate, in PEM.
     pub fn certificate(&self) -> &str {
         &self.certificate
+    }
+
+    /// Made just now, so nothing that is there already was signed by it.
+    pub fn is_new(&self) -> bool {
+        self.is_new
     }
 
     /// Writes `NAME.crt` and `NAME.key` into `dir`.
@@ -92,7 +99,8 @@ pub fn covers(cert: &Path, hosts: &[String]) -> bool {
     let Ok(certificate) = CertificateDer::from_pem_file(cert) else { return false };
     let Ok(parsed) = ParsedCertificate::try_from(&certificate) else { return false };
     hosts.iter().all(|host| {
-        ServerName::try_from(host.as_str())
+        // A wildcard covers itself if it covers a name that it stands for.
+        ServerName::try_from(host.replacen("*.", "any.", 1))
             .is_ok_and(|name| verify_server_name(&parsed, &name).is_ok())
     })
 }
