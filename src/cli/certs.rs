@@ -107,11 +107,11 @@ mod tests {
         assert_eq!((read("ca.crt"), read("etcdclient.crt")), (authority, client));
         std::fs::remove_file(out.join("etcdclient.key")).unwrap();
         assert_eq!(make(&arguments(&out, &["m1"])).unwrap(), 1);
-        assert_eq!(make(&arguments(&out, &["*.m"])).unwrap(), 2);
-        assert_eq!(make(&arguments(&out, &["*.m"])).unwrap(), 0);
+        assert_eq!(make(&arguments(&out, &["*.m.local"])).unwrap(), 2);
+        assert_eq!(make(&arguments(&out, &["*.m.local"])).unwrap(), 0);
         std::fs::remove_file(out.join("ca.crt")).unwrap();
         std::fs::remove_file(out.join("ca.key")).unwrap();
-        assert_eq!(make(&arguments(&out, &["*.m"])).unwrap(), 3);
+        assert_eq!(make(&arguments(&out, &["*.m.local"])).unwrap(), 3);
     }
 
     #[test]
