@@ -19,7 +19,8 @@ pub(crate) trait History {
     /// See [`View::floor`].
     fn floor(&self) -> Option<Revision>;
 
-    /// See [`View::history`]. `from` is not below the floor.
+    /// See [`View::history`]. `from` is not below the floor. Where the end was reached, the first
+    /// revision not looked at is the one after the newest, also if there was nothing to look at.
     fn history(
         &self,
         ranges: &[KeyRange],

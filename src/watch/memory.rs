@@ -115,12 +115,11 @@ impl History for Past {
         max_bytes: usize,
     ) -> Result<(Vec<Change>, Revision), mvcc::Error> {
         assert!(self.floor.is_none_or(|floor| floor <= from), "a read below the floor");
-        let (mut found, mut bytes, mut until) = (Vec::new(), 0, from);
+        let (mut found, mut bytes) = (Vec::new(), 0);
         for change in self.changes.iter().filter(|change| change.revision >= from) {
             if bytes >= max_bytes {
-                return Ok((found, until));
+                return Ok((found, change.revision));
             }
-            until = change.revision.next();
             bytes += change.events.iter().map(Message::encoded_len).sum::<usize>();
             let inside = |event: &&Event| ranges.iter().any(|range| range.contains(key(event)));
             let events: Vec<Event> = change.events.iter().filter(inside).cloned().collect();
@@ -128,7 +127,7 @@ impl History for Past {
                 found.push(Change { revision: change.revision, events });
             }
         }
-        Ok((found, until))
+        Ok((found, self.revision().next()))
     }
 
     fn before(&self, key: &[u8], revision: Revision) -> Result<Option<KeyValue>, mvcc::Error> {

@@ -191,7 +191,9 @@ impl Stream {
                 self.catch_up(&mut readers, &changes, revision);
                 for (id, mut watcher) in readers {
                     watcher.next = watcher.next.max(until);
-                    let place = match watcher.next > self.position {
+                    // What it still needs has neither passed it by nor come before it was there.
+                    let fed = watcher.next > self.position.max(watcher.registered);
+                    let place = match fed {
                         true => &mut self.live,
                         false => &mut self.catching_up,
                     };
@@ -225,11 +227,10 @@ impl Stream {
 
         let id = if create.watch_id == 0 { self.free_id() } else { create.watch_id };
         let head = self.subscription.add(&range, create.prev_kv);
-        let next = Revision::from_wire(create.start_revision).unwrap_or(head.next());
         self.index.add(&range, id);
-        let watcher = Watcher::new(&create, range, next, self.next_serial);
+        let watcher = Watcher::new(&create, range, head, self.next_serial);
         self.next_serial += 1;
-        let place = if next > head { &mut self.live } else { &mut self.catching_up };
+        let place = if watcher.next > head { &mut self.live } else { &mut self.catching_up };
         place.insert(id, watcher);
         self.subscription.count_catching_up(self.catching_up.len());
         self.outbox.push_back(WatchResponse { created: true, ..response(id, Some(head)) });

@@ -26,6 +26,8 @@ pub(crate) struct Watcher {
     pub(crate) range: KeyRange,
     /// As asked; `None` for what comes after the creation. Nothing may be said about revisions below.
     start: Option<Revision>,
+    /// What comes after this revision comes through the feed; before, it was not fed.
+    pub(crate) registered: Revision,
     /// The watcher has been sent all that is below, and nothing that is not.
     ///
     /// For a live watcher this is where its being live began: from there on it gets what comes.
@@ -48,18 +50,20 @@ enum Progress {
 }
 
 impl Watcher {
-    /// `next` is the first revision to deliver.
+    /// `head` is the newest revision when the watcher was registered.
     pub(crate) fn new(
         request: &WatchCreateRequest,
         range: KeyRange,
-        next: Revision,
+        head: Revision,
         serial: u64,
     ) -> Watcher {
+        let start = Revision::from_wire(request.start_revision);
         Watcher {
             serial,
             range,
-            start: Revision::from_wire(request.start_revision),
-            next,
+            start,
+            registered: head,
+            next: start.unwrap_or(head.next()),
             prev_kv: request.prev_kv,
             fragment: request.fragment,
             progress: match request.progress_notify {
