@@ -38,12 +38,19 @@ fn version_page() -> Router {
 }
 
 async fn versions() -> Json<Versions> {
-    Json(Versions {
-        etcdserver: version::SERVER,
-        etcdcluster: version::CLUSTER,
-        storage: version::STORAGE,
-    })
+    Json(VERSIONS)
 }
+
+/// The body of `/version`, for the peers' port.
+pub fn version_json() -> String {
+    serde_json::to_string(&VERSIONS).expect("three strings become JSON")
+}
+
+const VERSIONS: Versions = Versions {
+    etcdserver: version::SERVER,
+    etcdcluster: version::CLUSTER,
+    storage: version::STORAGE,
+};
 
 #[derive(serde::Serialize)]
 struct Versions {

@@ -186,6 +186,11 @@ impl Raft {
         self.0.metrics.borrow_watched().membership_config.voter_ids().map(MemberId).collect()
     }
 
+    /// Does this member vote?
+    pub fn is_voter(&self) -> bool {
+        self.0.metrics.borrow_watched().membership_config.voter_ids().any(|id| id == self.0.id.0)
+    }
+
     pub fn learners(&self) -> BTreeSet<MemberId> {
         let metrics = self.0.metrics.borrow_watched();
         metrics.membership_config.membership().learner_ids().map(MemberId).collect()

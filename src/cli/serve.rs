@@ -1,35 +1,26 @@
 //! Running one member: everything around the server itself, from the first check to the last
 //! signal.
 
-use std::{future::Future, net::IpAddr, process::ExitCode};
+use std::{convert::Infallible, future::Future, net::IpAddr, process::ExitCode};
 
 use anyhow::Context;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::mpsc,
 };
-use tracing::{info, warn};
+use tracing::{error, info, warn};
+
+use super::member::{self, PeerTls, Serving, Tls};
 
 use crate::{
     config::{Address, Config, Listeners, Warning},
-    node::data_dir::{DataDir, Token},
+    node::{
+        Ended,
+        data_dir::{DataDir, Token},
+    },
     telemetry,
     tls::{self, CLIENT_PROTOCOLS, ClientTls, ServerTls},
 };
-
-/// TLS for each kind of connections; `None` where there is none.
-#[expect(dead_code, reason = "read by the server, which is not there yet")]
-struct Tls {
-    clients: Option<ServerTls>,
-    peers: Option<PeerTls>,
-}
-
-/// Peers talk both ways.
-#[expect(dead_code, reason = "read by the server, which is not there yet")]
-struct PeerTls {
-    server: ServerTls,
-    client: ClientTls,
-}
 
 /// Protocols on the peers' listener: ours, named by nothing, and HTTP for `/version` and
 /// `/members`.
@@ -64,38 +55,33 @@ async fn serve(config: Config, data_dir: DataDir, tls: Tls) -> anyhow::Result<Ex
         version = env!("CARGO_PKG_VERSION"),
         "starting member"
     );
-    let running = tokio::select! {
-        // The server starts here: `orrery::node::start`.
-        running = start(config, data_dir, tls) => running?,
+    let serving = tokio::select! {
+        serving = member::start(config, data_dir, tls) => serving?,
         Some(signal) = signals.recv() => {
             info!(signal, "received signal while starting");
             return Ok(ExitCode::SUCCESS);
         }
     };
-    let code = until_stopped(signals, running.ended(), || running.stop()).await;
+    let code = until_stopped(signals, watch(&serving), || serving.stop()).await;
     info!("member stopped");
     Ok(code)
 }
 
-/// Stands in for the server until it is there: a member that serves nothing.
-async fn start(_config: Config, data_dir: DataDir, _tls: Tls) -> anyhow::Result<Running> {
-    warn!("the server is not part of this build yet: nothing is served");
-    Ok(Running { _data_dir: data_dir })
-}
-
-/// A member that runs. Its directory stays taken until it has stopped.
-struct Running {
-    _data_dir: DataDir,
-}
-
-impl Running {
-    /// Returns when the member has stopped by itself: removed from the cluster, or in trouble.
-    async fn ended(&self) {
-        std::future::pending().await
+/// Tells when the member serves, and returns when it has stopped by itself.
+async fn watch(serving: &Serving) {
+    let ready = async {
+        serving.ready().await;
+        info!("ready to serve client requests");
+        std::future::pending::<Infallible>().await
+    };
+    let ended = tokio::select! {
+        never = ready => match never {},
+        ended = serving.ended() => ended,
+    };
+    match ended {
+        Ended::Removed => error!("the member has been permanently removed from the cluster"),
+        Ended::Failed(reason) => error!(reason, "the member can't go on"),
     }
-
-    /// Hands over leadership, lets requests under way finish, closes the files.
-    async fn stop(&self) {}
 }
 
 /// Files that flags name are read before anything is written, so that a wrong name leaves no trace.

@@ -94,6 +94,10 @@ fn of_cluster(rejection: &cluster::Rejection) -> (Code, &'static str) {
         Rejection::NotLearner(_) => {
             (Code::FailedPrecondition, "etcdserver: can only promote a learner member")
         }
+        // Answers a member, never a client: etcd has no words for it.
+        Rejection::OtherIncarnation(_) => {
+            (Code::FailedPrecondition, "etcdserver: the member's data directory is another one")
+        }
     }
 }
 

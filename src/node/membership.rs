@@ -72,8 +72,11 @@ impl Membership {
     ) -> Result<(Member, Vec<Member>), Error> {
         self.check_health().await?;
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-        let id =
-            cluster::ids::member_id(&peer_urls, &self.rules.token, now.ok().map(|now| now.as_secs()));
+        let id = cluster::ids::member_id(
+            &peer_urls,
+            &self.rules.token,
+            now.ok().map(|now| now.as_secs()),
+        );
         let member =
             Member { id: id.0, peer_ur_ls: peer_urls, is_learner: learner, ..Default::default() };
         let add = MemberAdd {

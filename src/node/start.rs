@@ -83,6 +83,7 @@ pub struct Running {
     peers: Peers,
     members: watch::Receiver<Arc<Members>>,
     removed: watch::Receiver<bool>,
+    incarnation: u64,
     tasks: TaskTracker,
     stop: CancellationToken,
     timing: Timing,
@@ -290,16 +291,25 @@ impl Running {
             tasks.spawn(stop.clone().run_until_cancelled_owned(work));
         }
         let (members, removed, timing) = (members_now, removed_now, options.timing);
-        Ok(Running { node, raft, peers, members, removed, tasks, stop, timing })
+        Ok(Running {
+            node,
+            raft,
+            peers,
+            members,
+            removed,
+            incarnation: options.incarnation,
+            tasks,
+            stop,
+            timing,
+        })
     }
 
     /// Returns when this member is known to the cluster and serves.
     pub async fn ready(&self) {
-        let id = self.node.identity.member.0;
         let mut members = self.members.clone();
         let is_introduced = |members: &Arc<Members>| {
-            let row = members.rows.iter().find(|row| row.member.id == id);
-            row.is_some_and(|row| !row.member.name.is_empty())
+            let row = members.get(self.node.identity.member);
+            row.is_some_and(|row| row.incarnation == Some(self.incarnation))
         };
         // An error means that the member has stopped; whoever waits is told that elsewhere.
         let _ = members.wait_for(is_introduced).await;
@@ -314,15 +324,17 @@ impl Running {
         }
     }
 
-    /// Hands leadership over if this member has it, and ends everything.
-    pub async fn stop(self) {
-        if let Some(successor) = self.raft.successor() {
-            let handed = self.raft.transfer_leader(successor, self.timing.election).await;
-            match handed {
-                Ok(()) => info!(to = %successor, "handed leadership over"),
-                Err(error) => warn!(%error, "could not hand leadership over"),
-            }
+    /// Hands leadership over if this member has it, so that the cluster need not wait for an election.
+    pub async fn hand_over(&self) {
+        let Some(successor) = self.raft.successor() else { return };
+        match self.raft.transfer_leader(successor, self.timing.election).await {
+            Ok(()) => info!(to = %successor, "handed leadership over"),
+            Err(error) => warn!(%error, "could not hand leadership over"),
         }
+    }
+
+    /// Ends everything. Leadership should have been handed over before.
+    pub async fn stop(&self) {
         self.stop.cancel();
         self.raft.shut_down().await;
         self.peers.shutdown().await;

@@ -53,13 +53,9 @@ impl StatusHandle {
         self.raft.leadership().borrow().term
     }
 
-    pub fn is_learner(&self) -> bool {
-        !self.raft.voters().contains(&self.raft.id())
-    }
-
     /// As [`Status::is_learner`]. Asked for every call, so cheap.
     pub fn is_learner(&self) -> bool {
-        unimplemented!()
+        !self.raft.is_voter()
     }
 
     /// Who leads, by the same rule as [`Status::leader`]; changes are announced.

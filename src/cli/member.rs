@@ -1,0 +1,318 @@
+//! Making a member out of its configuration: who it is, what it listens on, what it serves.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use anyhow::Context;
+use prometheus_client::registry::Registry;
+use tokio::net::{TcpListener, UnixListener};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::info;
+
+use crate::{
+    cluster::ids,
+    config::{Address, ClusterState, Config, ListenUrl, Place, Url},
+    grpc, http, log,
+    node::{Ended, Identity, Limits, MembershipRules, Options, Running, data_dir::DataDir},
+    proto::etcdserverpb::Member,
+    raft::{
+        Retention, Timing, Workers,
+        network::{PeerUrl, Sockets, Tls as PeerTransport},
+        peers::fetch_members,
+    },
+    tls::{ClientTls, ServerTls},
+    types::MemberId,
+};
+
+/// Bytes of the newest log entries kept in memory: what members that are a little behind, and applying
+/// itself, read without touching the disk.
+const LOG_CACHE_BYTES: usize = 64 << 20;
+
+const LOG_SEGMENT_BYTES: u64 = 64 << 20;
+
+/// TLS for each kind of connections; `None` where there is none.
+pub(super) struct Tls {
+    pub(super) clients: Option<ServerTls>,
+    pub(super) peers: Option<PeerTls>,
+}
+
+/// Peers talk both ways.
+pub(super) struct PeerTls {
+    pub(super) server: ServerTls,
+    pub(super) client: ClientTls,
+}
+
+/// A member that serves clients. Its directory stays taken until it has stopped.
+pub(super) struct Serving {
+    member: Running,
+    listeners: TaskTracker,
+    stopping: CancellationToken,
+    _data_dir: DataDir,
+}
+
+/// Starts a member and serves clients as soon as it takes part in the cluster.
+pub(super) async fn start(
+    config: Config,
+    mut data_dir: DataDir,
+    tls: Tls,
+) -> anyhow::Result<Serving> {
+    // Ports first: one that is taken must leave no trace.
+    let clients = bind(&config.clients.listen, "--listen-client-urls").await?;
+    let pages = bind(&config.metrics_listen, "--listen-metrics-urls").await?;
+
+    let peer_tls = tls.peers.map(transport);
+    let who = identify(&config, &data_dir, peer_tls.as_ref()).await?;
+    data_dir.bind(who.identity)?;
+    let member = Running::start(options(&config, &data_dir, who, peer_tls)?).await?;
+
+    let (listeners, stopping) = (TaskTracker::new(), CancellationToken::new());
+    let node = &member.node;
+    let mut registry = Registry::default();
+    let counters = grpc::Metrics::register(&mut registry);
+    let limits = grpc::Limits {
+        max_request_bytes: config.limits.max_request_bytes,
+        max_txn_ops: config.limits.max_txn_ops,
+        election_timeout: config.timing.election,
+    };
+    let services = grpc::router(node, limits, &counters, stopping.clone());
+    let metrics = Arc::new(http::Metrics::new(node.identity, registry));
+    let leader = node.status.leader();
+    let counting = {
+        let metrics = metrics.clone();
+        async move { metrics.count_leader_changes(leader).await }
+    };
+    listeners.spawn(stopping.clone().run_until_cancelled_owned(counting));
+    let router = http::router(node, services, metrics.clone());
+    let page_router = http::metrics_router(node, metrics);
+    let server = tls.clients.map(|tls| Arc::new(move || tls.current()) as http::TlsSource);
+    let bound = clients.into_iter().map(|bound| (bound, router.clone()));
+    let bound = bound.chain(pages.into_iter().map(|bound| (bound, page_router.clone())));
+    for ((url, listener), router) in bound {
+        info!(url, "listening for clients");
+        let tls = url.starts_with("https").then(|| server.clone()).flatten();
+        listeners.spawn(http::serve(listener, tls, router, stopping.clone()));
+    }
+    Ok(Serving { member, listeners, stopping, _data_dir: data_dir })
+}
+
+impl Serving {
+    /// Returns when the cluster knows this member and it serves.
+    pub(super) async fn ready(&self) {
+        self.member.ready().await;
+    }
+
+    /// Returns when the member has stopped by itself.
+    pub(super) async fn ended(&self) -> Ended {
+        self.member.ended().await
+    }
+
+    /// Hands over leadership, lets requests under way finish, closes the files.
+    pub(super) async fn stop(&self) {
+        self.member.hand_over().await;
+        self.stopping.cancel();
+        self.listeners.close();
+        self.listeners.wait().await;
+        self.member.stop().await;
+    }
+}
+
+/// The sockets of a flag, each with its URL as it is now that port 0 has become a number.
+async fn bind(urls: &[ListenUrl], flag: &str) -> anyhow::Result<Vec<(String, http::Listener)>> {
+    let mut bound = Vec::new();
+    for listen in urls {
+        let taken = || format!("{flag}={}: cannot listen", listen.url);
+        bound.push(match &listen.address {
+            Address::Tcp(address) => {
+                let listener = TcpListener::bind(address).await.with_context(taken)?;
+                let local = listener.local_addr().with_context(taken)?;
+                (with_port(&listen.url, local), http::Listener::Tcp(listener))
+            }
+            Address::Unix(path) => {
+                let listener = UnixListener::bind(path).with_context(taken)?;
+                (listen.url.to_string(), http::Listener::Unix(listener))
+            }
+        });
+    }
+    Ok(bound)
+}
+
+fn with_port(url: &Url, local: SocketAddr) -> String {
+    let scheme = if url.tls { "https" } else { "http" };
+    match &url.place {
+        Place::Tcp { host, .. } if host.contains(':') => {
+            format!("{scheme}://[{host}]:{}", local.port())
+        }
+        Place::Tcp { host, .. } => format!("{scheme}://{host}:{}", local.port()),
+        Place::Unix(_) => url.to_string(),
+    }
+}
+
+fn transport(tls: PeerTls) -> PeerTransport {
+    let PeerTls { server, client } = tls;
+    PeerTransport {
+        client: Arc::new(move || client.current()),
+        server: Arc::new(move || server.current()),
+    }
+}
+
+/// Which member of which cluster this is, and with whom the cluster begins.
+struct Who {
+    identity: Identity,
+    /// Empty when the cluster exists.
+    founders: Vec<Member>,
+}
+
+async fn identify(
+    config: &Config,
+    data_dir: &DataDir,
+    tls: Option<&PeerTransport>,
+) -> anyhow::Result<Who> {
+    let founders = founders(config);
+    let own = founders.iter().find(|member| member.name == config.name);
+    if let Some(identity) = data_dir.identity() {
+        // A member that stopped before its cluster was founded founds it now.
+        let new = config.founding.state == ClusterState::New
+            && ids::cluster_id(founders.iter().map(|member| MemberId(member.id)))
+                == identity.cluster;
+        return Ok(Who { identity, founders: if new { founders } else { Vec::new() } });
+    }
+    let own = own.context("--name is not in --initial-cluster")?.clone();
+    match config.founding.state {
+        ClusterState::New => {
+            let cluster = ids::cluster_id(founders.iter().map(|member| MemberId(member.id)));
+            let identity = Identity { cluster, member: MemberId(own.id) };
+            refuse_second_bootstrap(identity, &founders, tls).await?;
+            Ok(Who { identity, founders })
+        }
+        ClusterState::Existing => {
+            let identity = join(&own, &founders, tls).await?;
+            Ok(Who { identity, founders: Vec::new() })
+        }
+    }
+}
+
+/// The members that the flags name, with the ids that etcd would give them.
+fn founders(config: &Config) -> Vec<Member> {
+    let members = config.founding.members.iter().map(|(name, urls)| {
+        let peer_ur_ls: Vec<String> = urls.iter().map(ToString::to_string).collect();
+        let id = ids::member_id(&peer_ur_ls, &config.founding.token, None);
+        Member { id: id.0, name: name.clone(), peer_ur_ls, ..Default::default() }
+    });
+    members.collect()
+}
+
+/// A member that comes without data to a cluster that runs has lost its data, and with it the votes that
+/// it gave: it must not come back under its old id.
+async fn refuse_second_bootstrap(
+    identity: Identity,
+    founders: &[Member],
+    tls: Option<&PeerTransport>,
+) -> anyhow::Result<()> {
+    for other in founders.iter().filter(|member| member.id != identity.member.0) {
+        for url in &other.peer_ur_ls {
+            let Ok(url) = url.parse::<PeerUrl>() else { continue };
+            // Who does not answer has not begun either.
+            let Ok((cluster, members)) = fetch_members(&Sockets, tls, &url).await else { continue };
+            let has_run =
+                |member: &Member| member.id == identity.member.0 && !member.client_ur_ls.is_empty();
+            if cluster == identity.cluster && members.iter().any(has_run) {
+                anyhow::bail!("member {} has already been bootstrapped", identity.member);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Asks the members of a running cluster which of them this one is.
+async fn join(
+    own: &Member,
+    founders: &[Member],
+    tls: Option<&PeerTransport>,
+) -> anyhow::Result<Identity> {
+    let mut trouble = Vec::new();
+    for other in founders.iter().filter(|member| member.name != own.name) {
+        for url in &other.peer_ur_ls {
+            let fetched = match url.parse::<PeerUrl>() {
+                Ok(url) => fetch_members(&Sockets, tls, &url).await.map_err(|it| it.to_string()),
+                Err(error) => Err(error.to_string()),
+            };
+            match fetched {
+                Ok((cluster, members)) => {
+                    let mut wanted = own.peer_ur_ls.clone();
+                    wanted.sort();
+                    let mut rows = members.into_iter();
+                    let row = rows.find(|member| {
+                        let mut urls = member.peer_ur_ls.clone();
+                        urls.sort();
+                        urls == wanted
+                    });
+                    match row {
+                        Some(row) => return Ok(Identity { cluster, member: MemberId(row.id) }),
+                        None => trouble.push(format!(
+                            "{url}: no member with peer URLs {}: add it first",
+                            wanted.join(",")
+                        )),
+                    }
+                }
+                Err(error) => trouble.push(error),
+            }
+        }
+    }
+    anyhow::bail!(
+        "error validating peerURLs: --initial-cluster-state=existing, and no member of \
+         --initial-cluster tells who this one is: {}",
+        trouble.join("; ")
+    )
+}
+
+fn options(
+    config: &Config,
+    data_dir: &DataDir,
+    who: Who,
+    peer_tls: Option<PeerTransport>,
+) -> anyhow::Result<Options> {
+    let urls = config.peers.listen.iter().map(|listen| listen.url.as_str().parse::<PeerUrl>());
+    let election = config.timing.election;
+    // One and a half election timeouts, in whole seconds, as in etcd.
+    let lease_ttl_min = (election * 3 / 2).as_millis().div_ceil(1000);
+    Ok(Options {
+        identity: who.identity,
+        incarnation: data_dir.incarnation(),
+        epoch: rand::random(),
+        name: config.name.clone(),
+        client_urls: config.clients.advertise.iter().map(ToString::to_string).collect(),
+        founders: who.founders,
+        timing: Timing { heartbeat: config.timing.heartbeat, election },
+        retention: Retention {
+            snapshot_count: config.snapshot_count,
+            catchup_entries: config.snapshot_catchup_entries,
+        },
+        limits: Limits {
+            request_bytes: config.limits.max_request_bytes,
+            lease_ttl_min_secs: i64::try_from(lease_ttl_min)?,
+            timeout: Duration::from_secs(5) + election * 2,
+        },
+        rules: MembershipRules {
+            max_learners: config.max_learners,
+            strict: config.strict_reconfig_check,
+            token: config.founding.token.clone(),
+        },
+        quota_bytes: config
+            .limits
+            .quota_backend_bytes
+            .map_or(0, |bytes| i64::try_from(bytes).unwrap_or(i64::MAX)),
+        log: log::Options {
+            dir: data_dir.log(),
+            group: 0,
+            segment_bytes: LOG_SEGMENT_BYTES,
+            cache_bytes: LOG_CACHE_BYTES,
+        },
+        files: Arc::new(log::OsFiles),
+        state_dir: Some(data_dir.state()),
+        workers: Workers::Threads,
+        network: Arc::new(Sockets),
+        peer_tls,
+        peer_listen: urls.collect::<Result<_, _>>().context("--listen-peer-urls")?,
+        version: http::version_json(),
+        seed: rand::random(),
+    })
+}
