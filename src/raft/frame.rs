@@ -17,8 +17,9 @@ pub const HEADER_BYTES: usize = 4 + 4 + 4 + 1 + 8;
 
 /// No payload is larger unless the configuration says otherwise.
 ///
-/// A batch of entries is cut at a few MiB and a request at 1.5 MiB by default, so this leaves room for
-/// a much larger `max-request-bytes` and still bounds what one connection can make a member hold.
+/// A batch of entries is cut at a few MiB and a request at 1.5 MiB by default, so this leaves room
+/// for a much larger `max-request-bytes` and still bounds what one connection can make a member
+/// hold.
 pub const PAYLOAD_BYTES_MAX: usize = 64 << 20;
 
 /// Room made for each read from a connection when little is known of what comes.
@@ -69,8 +70,8 @@ pub fn encode(
     frame[CRC_AT..GROUP_AT].copy_from_slice(&crc.to_le_bytes());
 }
 
-/// Cuts received bytes into frames. It holds no more memory than has been received, but for a read's
-/// worth of room: a length is no reason to allocate.
+/// Cuts received bytes into frames. It holds no more memory than has been received, but for a
+/// read's worth of room: a length is no reason to allocate.
 #[derive(Debug)]
 pub struct Decoder {
     received: BytesMut,
@@ -85,15 +86,15 @@ impl Decoder {
 
     /// Where to append what is received next. There is room for at least one more read.
     ///
-    /// The room grows with what a frame has shown of itself, so that a large frame is copied between
-    /// growing buffers less than twice in all.
+    /// The room grows with what a frame has shown of itself, so that a large frame is copied
+    /// between growing buffers less than twice in all.
     pub fn space(&mut self) -> &mut BytesMut {
         self.received.reserve(self.received.len().max(READ_BYTES));
         &mut self.received
     }
 
-    /// The next complete frame; `None` until more bytes are received. After an error the rest of the
-    /// connection is worthless, and every further call fails alike.
+    /// The next complete frame; `None` until more bytes are received. After an error the rest of
+    /// the connection is worthless, and every further call fails alike.
     pub fn next(&mut self) -> Result<Option<Frame>, Error> {
         let Some(length) = self.received.first_chunk::<CRC_AT>() else { return Ok(None) };
         let length = u32::from_le_bytes(*length) as usize;
@@ -152,7 +153,8 @@ mod tests {
         out
     }
 
-    /// Feeds `bytes` in pieces of the given size; the frames found before the end or the first error.
+    /// Feeds `bytes` in pieces of the given size; the frames found before the end or the first
+    /// error.
     fn decoded(bytes: &[u8], piece: usize) -> (Vec<Frame>, Result<usize, Error>) {
         let mut decoder = Decoder::new(BytesMut::new(), MAXIMUM);
         let mut frames = Vec::new();
@@ -181,7 +183,10 @@ mod tests {
         }
 
         #[test]
-        fn a_flipped_bit_is_never_taken_for_a_frame(frame in frame(), bit in any::<prop::sample::Index>()) {
+        fn a_flipped_bit_is_never_taken_for_a_frame(
+            frame in frame(),
+            bit in any::<prop::sample::Index>(),
+        ) {
             let mut bytes = encoded(std::slice::from_ref(&frame));
             let bit = bit.index(bytes.len() * 8);
             bytes[bit / 8] ^= 1 << (bit % 8);

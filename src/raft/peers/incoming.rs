@@ -11,8 +11,8 @@ use tokio_util::sync::CancellationToken;
 use super::handshake::{Hello, Lane};
 use crate::types::MemberId;
 
-/// What is connected now. A member that dials anew has given up its older connection, perhaps without
-/// our having heard of it, so the newer one takes its place.
+/// What is connected now. A member that dials anew has given up its older connection, perhaps
+/// without our having heard of it, so the newer one takes its place.
 #[derive(Default)]
 pub(super) struct Incoming(Mutex<Connections>);
 
@@ -52,6 +52,12 @@ impl Incoming {
             }
             *from != member
         });
+    }
+
+    /// How many are connected.
+    #[cfg(test)]
+    pub(super) fn count(&self) -> usize {
+        self.lock().by_lane.len()
     }
 
     /// No change can be left half-way by a panic, so a poisoned lock is as good as another.

@@ -21,8 +21,8 @@ use crate::raft::message::{Message, Reply, Request};
 /// Requests that wait for the connection. Callers beyond that wait within their own time limits.
 pub(super) const QUEUED_REQUESTS: usize = 1024;
 
-/// Requests without a reply on one connection. The other side runs as many handlers at once and fails
-/// what goes beyond, so both sides of a connection must have the same number.
+/// Requests without a reply on one connection. The other side runs as many handlers at once and
+/// fails what goes beyond, so both sides of a connection must have the same number.
 pub(super) const OPEN_REQUESTS: usize = 4096;
 
 /// A silent connection is asked for a sign of life after this many quarters of the time after which
@@ -159,8 +159,8 @@ pub(super) fn quarters(whole: Duration) -> Interval {
     ticks
 }
 
-/// Fails what comes until no more can come. For a member that is not known to be down, requests stay
-/// queued instead.
+/// Fails what comes until no more can come. For a member that is not known to be down, requests
+/// stay queued instead.
 async fn refuse_all(queue: &mut mpsc::Receiver<Pending>, down: Option<PeerError>) {
     let Some(error) = down else { return std::future::pending().await };
     while let Some(pending) = queue.recv().await {
@@ -168,8 +168,8 @@ async fn refuse_all(queue: &mut mpsc::Receiver<Pending>, down: Option<PeerError>
     }
 }
 
-/// Whether the state of the link changed: one failed dial after another is no news unless the reason
-/// is another.
+/// Whether the state of the link changed: one failed dial after another is no news unless the
+/// reason is another.
 fn note_failure(link: &mut Link, error: &PeerError) -> bool {
     let since = match link {
         Link::Down { error: known, .. } if known == error => return false,

@@ -11,8 +11,8 @@ use crate::raft::{
     network::Stream,
 };
 
-/// Bytes gathered for one write. More does not make writing cheaper, and what has been gathered can't
-/// be overtaken.
+/// Bytes gathered for one write. More does not make writing cheaper, and what has been gathered
+/// can't be overtaken.
 const GATHERED_BYTES: usize = 256 << 10;
 
 /// A buffer that a huge message made larger than this is given back.
