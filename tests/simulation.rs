@@ -1,4 +1,4 @@
-//! Several members in one process, on a simulated network in simulated time: a seed replays exactly.
+//! Several members in one process, on a simulated network in simulated time; a seed replays it.
 
 #[path = "simulation/network.rs"]
 mod network;

@@ -95,7 +95,7 @@ impl Decoder {
 
     /// The next complete frame; `None` until more bytes are received. After an error the rest of
     /// the connection is worthless, and every further call fails alike.
-    pub fn next(&mut self) -> Result<Option<Frame>, Error> {
+    pub fn decode(&mut self) -> Result<Option<Frame>, Error> {
         let Some(length) = self.received.first_chunk::<CRC_AT>() else { return Ok(None) };
         let length = u32::from_le_bytes(*length) as usize;
         if length > self.payload_bytes_max {
@@ -161,11 +161,11 @@ mod tests {
         for piece in bytes.chunks(piece) {
             decoder.space().put_slice(piece);
             loop {
-                match decoder.next() {
+                match decoder.decode() {
                     Ok(Some(frame)) => frames.push(frame),
                     Ok(None) => break,
                     Err(error) => {
-                        assert_eq!(decoder.next(), Err(error.clone()), "an error stays");
+                        assert_eq!(decoder.decode(), Err(error.clone()), "an error stays");
                         return (frames, Err(error));
                     }
                 }
@@ -213,14 +213,14 @@ mod tests {
         let mut decoder = Decoder::new(BytesMut::new(), MAXIMUM);
         decoder.space().put_u32_le(MAXIMUM as u32 + 1);
         let refused = Error::TooLong { length: MAXIMUM + 1, maximum: MAXIMUM };
-        assert_eq!(decoder.next(), Err(refused));
+        assert_eq!(decoder.decode(), Err(refused));
     }
 
     #[test]
     fn a_length_is_no_reason_to_allocate() {
         let mut decoder = Decoder::new(BytesMut::new(), PAYLOAD_BYTES_MAX);
         decoder.space().put_u32_le(PAYLOAD_BYTES_MAX as u32);
-        assert_eq!(decoder.next(), Ok(None));
+        assert_eq!(decoder.decode(), Ok(None));
         assert!(decoder.space().capacity() <= 4 * READ_BYTES);
     }
 
@@ -229,7 +229,7 @@ mod tests {
         let bytes = encoded(&[Frame { group: 0, kind: 1, id: 2, payload: vec![7; 500].into() }]);
         let begin = bytes.as_ptr() as usize;
         let end = begin + bytes.len();
-        let frame = Decoder::new(bytes, MAXIMUM).next().unwrap().unwrap();
+        let frame = Decoder::new(bytes, MAXIMUM).decode().unwrap().unwrap();
         assert!((begin..end).contains(&(frame.payload.as_ptr() as usize)));
     }
 }

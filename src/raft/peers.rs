@@ -18,7 +18,7 @@ mod urgent;
 mod wire;
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     io,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -177,7 +177,7 @@ pub struct Peers {
 
 struct Shared {
     options: Options,
-    peers: Mutex<HashMap<MemberId, Peer>>,
+    peers: Mutex<BTreeMap<MemberId, Peer>>,
     incoming: Incoming,
     /// One line a second about connections that come to nothing.
     strangers: Seldom,
@@ -403,7 +403,7 @@ impl Peer {
 impl Shared {
     /// A panic elsewhere is no reason to panic here: each change under the lock is one insertion or
     /// removal.
-    fn peers(&self) -> MutexGuard<'_, HashMap<MemberId, Peer>> {
+    fn peers(&self) -> MutexGuard<'_, BTreeMap<MemberId, Peer>> {
         self.peers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -1,7 +1,7 @@
 //! Connections that other members made: at most one per member and lane.
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
@@ -18,7 +18,7 @@ pub(super) struct Incoming(Mutex<Connections>);
 
 #[derive(Default)]
 struct Connections {
-    by_lane: HashMap<(MemberId, Lane), (u64, CancellationToken)>,
+    by_lane: BTreeMap<(MemberId, Lane), (u64, CancellationToken)>,
     count: u64,
 }
 

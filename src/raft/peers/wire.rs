@@ -80,7 +80,7 @@ impl Reader {
     /// The next message with the id of its frame. Dropping the future loses nothing.
     pub(super) async fn next(&mut self) -> Result<(u64, Message), Error> {
         loop {
-            if let Some(frame) = self.decoder.next()? {
+            if let Some(frame) = self.decoder.decode()? {
                 if frame.group != self.group {
                     return Err(Error::Group(frame.group));
                 }

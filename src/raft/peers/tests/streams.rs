@@ -125,7 +125,7 @@ async fn a_stream_to_a_mute_member_is_dead() {
     let (url, accepted) = mute_member().await;
     let urgent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let silent = format!("http://{}", urgent.local_addr().unwrap()).parse().unwrap();
-    // The urgent lane takes the first address that accepts, so it is let in by somebody silent first.
+    // The mute one takes one connection: the urgent lane must be busy elsewhere meanwhile.
     one.peers.set_addresses(MemberId(2), vec![silent]);
     urgent.accept().await.unwrap();
     one.peers.set_addresses(MemberId(2), vec![url]);
