@@ -17,8 +17,9 @@ pub const HEADER_BYTES: usize = 4 + 4 + 4 + 1 + 8;
 
 /// No payload is larger unless the configuration says otherwise.
 ///
-/// A batch of entries is cut at a few MiB and a request at 1.5 MiB by default, so this leaves room for
-/// a much larger `max-request-bytes` and still bounds what one connection can make a member hold.
+/// A batch of entries is cut at a few MiB and a request at 1.5 MiB by default, so this leaves room
+/// for a much larger `max-request-bytes` and still bounds what one connection can make a member
+/// hold.
 pub const PAYLOAD_BYTES_MAX: usize = 64 << 20;
 
 /// Room made for each read from a connection when little is known of what comes.
@@ -69,8 +70,8 @@ pub fn encode(
     frame[CRC_AT..GROUP_AT].copy_from_slice(&crc.to_le_bytes());
 }
 
-/// Cuts received bytes into frames. It holds no more memory than has been received, but for a read's
-/// worth of room: a length is no reason to allocate.
+/// Cuts received bytes into frames. It holds no more memory than has been received, but for a
+/// read's worth of room: a length is no reason to allocate.
 #[derive(Debug)]
 pub struct Decoder {
     received: BytesMut,
@@ -85,16 +86,16 @@ impl Decoder {
 
     /// Where to append what is received next. There is room for at least one more read.
     ///
-    /// The room grows with what a frame has shown of itself, so that a large frame is copied between
-    /// growing buffers less than twice in all.
+    /// The room grows with what a frame has shown of itself, so that a large frame is copied
+    /// between growing buffers less than twice in all.
     pub fn space(&mut self) -> &mut BytesMut {
         self.received.reserve(self.received.len().max(READ_BYTES));
         &mut self.received
     }
 
-    /// The next complete frame; `None` until more bytes are received. After an error the rest of the
-    /// connection is worthless, and every further call fails alike.
-    pub fn next(&mut self) -> Result<Option<Frame>, Error> {
+    /// The next complete frame; `None` until more bytes are received. After an error the rest of
+    /// the connection is worthless, and every further call fails alike.
+    pub fn decode(&mut self) -> Result<Option<Frame>, Error> {
         let Some(length) = self.received.first_chunk::<CRC_AT>() else { return Ok(None) };
         let length = u32::from_le_bytes(*length) as usize;
         if length > self.payload_bytes_max {
@@ -152,18 +153,19 @@ mod tests {
         out
     }
 
-    /// Feeds `bytes` in pieces of the given size; the frames found before the end or the first error.
+    /// Feeds `bytes` in pieces of the given size; the frames found before the end or the first
+    /// error.
     fn decoded(bytes: &[u8], piece: usize) -> (Vec<Frame>, Result<usize, Error>) {
         let mut decoder = Decoder::new(BytesMut::new(), MAXIMUM);
         let mut frames = Vec::new();
         for piece in bytes.chunks(piece) {
             decoder.space().put_slice(piece);
             loop {
-                match decoder.next() {
+                match decoder.decode() {
                     Ok(Some(frame)) => frames.push(frame),
                     Ok(None) => break,
                     Err(error) => {
-                        assert_eq!(decoder.next(), Err(error.clone()), "an error stays");
+                        assert_eq!(decoder.decode(), Err(error.clone()), "an error stays");
                         return (frames, Err(error));
                     }
                 }
@@ -181,7 +183,10 @@ mod tests {
         }
 
         #[test]
-        fn a_flipped_bit_is_never_taken_for_a_frame(frame in frame(), bit in any::<prop::sample::Index>()) {
+        fn a_flipped_bit_is_never_taken_for_a_frame(
+            frame in frame(),
+            bit in any::<prop::sample::Index>(),
+        ) {
             let mut bytes = encoded(std::slice::from_ref(&frame));
             let bit = bit.index(bytes.len() * 8);
             bytes[bit / 8] ^= 1 << (bit % 8);
@@ -208,14 +213,14 @@ mod tests {
         let mut decoder = Decoder::new(BytesMut::new(), MAXIMUM);
         decoder.space().put_u32_le(MAXIMUM as u32 + 1);
         let refused = Error::TooLong { length: MAXIMUM + 1, maximum: MAXIMUM };
-        assert_eq!(decoder.next(), Err(refused));
+        assert_eq!(decoder.decode(), Err(refused));
     }
 
     #[test]
     fn a_length_is_no_reason_to_allocate() {
         let mut decoder = Decoder::new(BytesMut::new(), PAYLOAD_BYTES_MAX);
         decoder.space().put_u32_le(PAYLOAD_BYTES_MAX as u32);
-        assert_eq!(decoder.next(), Ok(None));
+        assert_eq!(decoder.decode(), Ok(None));
         assert!(decoder.space().capacity() <= 4 * READ_BYTES);
     }
 
@@ -224,7 +229,7 @@ mod tests {
         let bytes = encoded(&[Frame { group: 0, kind: 1, id: 2, payload: vec![7; 500].into() }]);
         let begin = bytes.as_ptr() as usize;
         let end = begin + bytes.len();
-        let frame = Decoder::new(bytes, MAXIMUM).next().unwrap().unwrap();
+        let frame = Decoder::new(bytes, MAXIMUM).decode().unwrap().unwrap();
         assert!((begin..end).contains(&(frame.payload.as_ptr() as usize)));
     }
 }

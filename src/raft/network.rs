@@ -1,4 +1,5 @@
-//! Streams between members: TCP or Unix sockets of this machine, or whatever a simulation puts there.
+//! Streams between members: TCP or Unix sockets of this machine, or whatever a simulation puts
+//! there.
 
 use std::{fmt, io, os::unix::fs::FileTypeExt, path::PathBuf, str::FromStr, sync::Arc};
 

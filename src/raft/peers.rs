@@ -1,12 +1,13 @@
 //! The connections between members.
 //!
 //! To each other member a member keeps one connection per lane that it dials itself; what a member
-//! asks and what it is asked never share a connection. Whoever is let in was judged by the [`Gate`];
-//! what it asks goes to the [`Handler`]. Nothing is ever sent twice: a request whose connection ends
-//! fails, and who made it decides.
+//! asks and what it is asked never share a connection. Whoever is let in was judged by the
+//! [`Gate`]; what it asks goes to the [`Handler`]. Nothing is ever sent twice: a request whose
+//! connection ends fails, and who made it decides.
 
 mod accept;
 mod dial;
+mod error;
 mod handshake;
 mod incoming;
 mod pages;
@@ -17,7 +18,7 @@ mod urgent;
 mod wire;
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     io,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -33,6 +34,7 @@ use tokio::{
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+pub use error::{PeerError, SnapshotError};
 pub use handshake::{Lane, Refusal};
 pub use pages::{FetchError, fetch_members};
 pub use replication::{AppendReceiver, AppendSender};
@@ -74,8 +76,9 @@ pub struct Options {
     /// A connection with unanswered requests and no sign of life for this long is closed. About one
     /// election timeout.
     pub dead_after: Duration,
-    /// No larger message is sent or received: [`PAYLOAD_BYTES_MAX`](super::frame::PAYLOAD_BYTES_MAX)
-    /// unless requests may be larger than that. The same on all members.
+    /// No larger message is sent or received:
+    /// [`PAYLOAD_BYTES_MAX`](super::frame::PAYLOAD_BYTES_MAX) unless requests may be larger than
+    /// that. The same on all members.
     pub payload_bytes_max: usize,
     /// For the randomness of pauses between dials.
     pub seed: u64,
@@ -83,8 +86,9 @@ pub struct Options {
 
 /// Judges other members.
 pub trait Gate: Send + Sync {
-    /// Whether the member may talk to this one, and whether what answers under its id is it. A member
-    /// whose recorded incarnation is another has lost its data and must not come back under its id.
+    /// Whether the member may talk to this one, and whether what answers under its id is it. A
+    /// member whose recorded incarnation is another has lost its data and must not come back under
+    /// its id.
     fn admit(&self, member: MemberId, incarnation: u64) -> Result<(), Refusal>;
 
     /// The member `by` does not let this one in. Called at every dial, about once a second.
@@ -141,79 +145,6 @@ pub trait Handler: Send + Sync + 'static {
     fn members(&self) -> Vec<Member>;
 }
 
-/// Why a request to a member has no reply.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum PeerError {
-    #[error("member {0} has no known address")]
-    Unknown(MemberId),
-    #[error("unreachable: {reason}")]
-    Unreachable { kind: io::ErrorKind, reason: String },
-    /// The other member does not let this one in.
-    #[error("refused by the peer: {0}")]
-    Refused(Refusal),
-    /// This member does not take the other one for what it says it is.
-    #[error("refused the peer: {0}")]
-    Unrecognised(Refusal),
-    #[error("a message of {bytes} bytes, more than the {maximum} allowed")]
-    TooLarge { bytes: usize, maximum: usize },
-    /// The connection ended after the request was handed over: it may have been received.
-    #[error("the connection was lost")]
-    Disconnected,
-    /// No reply in time. The request may have been received.
-    #[error("no reply in time")]
-    TimedOut,
-    #[error("failed at the peer: {0}")]
-    Failed(Failed),
-    #[error("a reply of the wrong kind")]
-    WrongReply,
-    /// A newer append stream to the same member took its place.
-    #[error("superseded by a newer stream")]
-    Superseded,
-    /// The chunks of a snapshot could not be read here.
-    #[error("the snapshot can't be read: {0}")]
-    Source(String),
-    #[error("cancelled")]
-    Cancelled,
-    #[error("stopped")]
-    Stopped,
-}
-
-impl PeerError {
-    fn unreachable(kind: io::ErrorKind, reason: impl Into<String>) -> PeerError {
-        PeerError::Unreachable { kind, reason: reason.into() }
-    }
-
-    /// Whether it is certain that the other member did not receive the request.
-    pub fn is_unsent(&self) -> bool {
-        match self {
-            PeerError::Unknown(_)
-            | PeerError::Unreachable { .. }
-            | PeerError::Refused(_)
-            | PeerError::Unrecognised(_)
-            | PeerError::TooLarge { .. } => true,
-            PeerError::Disconnected
-            | PeerError::TimedOut
-            | PeerError::Failed(_)
-            | PeerError::WrongReply
-            | PeerError::Superseded
-            | PeerError::Source(_)
-            | PeerError::Cancelled
-            | PeerError::Stopped => false,
-        }
-    }
-}
-
-/// Why a snapshot that is being received will not be complete.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum SnapshotError {
-    #[error("the sender's connection: {0}")]
-    Interrupted(String),
-    #[error("the sender sends nothing more")]
-    TimedOut,
-    #[error("chunks are missing")]
-    Incomplete,
-}
-
 /// The state of the urgent connection to a member.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Link {
@@ -246,7 +177,7 @@ pub struct Peers {
 
 struct Shared {
     options: Options,
-    peers: Mutex<HashMap<MemberId, Peer>>,
+    peers: Mutex<BTreeMap<MemberId, Peer>>,
     incoming: Incoming,
     /// One line a second about connections that come to nothing.
     strangers: Seldom,
@@ -302,8 +233,8 @@ impl Peers {
         self.shared.tasks.spawn(accept::run(shared, bound.listener, tls, handler));
     }
 
-    /// Where the member can be reached; its addresses are tried in turn. Connections that are up stay.
-    /// This member's own id is ignored.
+    /// Where the member can be reached; its addresses are tried in turn. Connections that are up
+    /// stay. This member's own id is ignored.
     pub fn set_addresses(&self, member: MemberId, addresses: Vec<PeerUrl>) {
         if member == self.shared.options.identity.member || self.shared.stop.is_cancelled() {
             return;
@@ -321,7 +252,8 @@ impl Peers {
         }
     }
 
-    /// Closes all connections to and from the member. It may dial again: the [`Gate`] judges it then.
+    /// Closes all connections to and from the member. It may dial again: the [`Gate`] judges it
+    /// then.
     pub fn remove(&self, member: MemberId) {
         if let Some(peer) = self.shared.peers().remove(&member) {
             peer.stop.cancel();
@@ -471,7 +403,7 @@ impl Peer {
 impl Shared {
     /// A panic elsewhere is no reason to panic here: each change under the lock is one insertion or
     /// removal.
-    fn peers(&self) -> MutexGuard<'_, HashMap<MemberId, Peer>> {
+    fn peers(&self) -> MutexGuard<'_, BTreeMap<MemberId, Peer>> {
         self.peers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -21,11 +21,12 @@ use super::{
 };
 use crate::raft::network::{Listener, Stream};
 
-/// Connections that have not said who they are yet. When one more comes, the oldest is closed: whoever
-/// keeps the port busy with silence does not keep members out.
+/// Connections that have not said who they are yet. When one more comes, the oldest is closed:
+/// whoever keeps the port busy with silence does not keep members out.
 const HALF_OPEN_MAX: usize = 64;
 
-/// Pause after a failed accept: it fails again at once while the process is out of file descriptors.
+/// Pause after a failed accept: it fails again at once while the process is out of file
+/// descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// A member whose hello was accepted.
@@ -49,13 +50,15 @@ pub(super) async fn run(
             () = shared.stop.cancelled() => return,
             accepted = listener.accept() => match accepted {
                 Ok(stream) => {
-                    if half_open.len() >= HALF_OPEN_MAX && let Some((_, oldest)) = half_open.pop_first() {
-                        oldest.abort();
+                    if half_open.len() >= HALF_OPEN_MAX {
+                        half_open.pop_first().inspect(|(_, oldest)| oldest.abort());
                     }
-                    let (shared, handler) = (Arc::clone(&shared), Arc::clone(&handler));
-                    let number = accepted_count;
-                    let greeting = async move { (number, greet(&shared, stream, tls, &*handler).await) };
-                    half_open.insert(number, greetings.spawn(greeting));
+                    let (number, handler) = (accepted_count, Arc::clone(&handler));
+                    let shared = Arc::clone(&shared);
+                    let greeting = greetings.spawn(async move {
+                        (number, greet(&shared, stream, tls, &*handler).await)
+                    });
+                    half_open.insert(number, greeting);
                     accepted_count += 1;
                 }
                 Err(error) => {

@@ -22,8 +22,8 @@ use crate::{
     types::MemberId,
 };
 
-/// How long one address may take to accept a connection. Several round trips around the earth, or one
-/// lost packet (the first retransmission comes after a second).
+/// How long one address may take to accept a connection. Several round trips around the earth, or
+/// one lost packet (the first retransmission comes after a second).
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How long TLS and the handshake may take on either side.
@@ -125,8 +125,8 @@ impl Backoff {
         Backoff { pause: Duration::ZERO, random: StdRng::seed_from_u64(seed), wake }
     }
 
-    /// To be called when a connection ended. One that did not last is no sign of health: two members
-    /// that keep closing each other's connections must not do so as fast as they can.
+    /// To be called when a connection ended. One that did not last is no sign of health: two
+    /// members that keep closing each other's connections must not do so as fast as they can.
     pub(super) fn ended(&mut self, since: Instant) {
         if since.elapsed() >= PAUSE_MAX {
             self.pause = Duration::ZERO;

@@ -6,8 +6,8 @@
 //! answer  magic, format u16, code u8 (0 for welcome), incarnation u64, length u16 of the text,
 //!         text; crc32c u32
 //! ```
-//! Numbers are little-endian. What comes before `cluster` in the hello, and the whole answer, stay as
-//! they are in every later format, so that members of different formats can tell each other so.
+//! Numbers are little-endian. What comes before `cluster` in the hello, and the whole answer, stay
+//! as they are in every later format, so that members of different formats can tell each other so.
 
 use std::io;
 

@@ -1,7 +1,7 @@
 //! Connections that other members made: at most one per member and lane.
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
@@ -11,14 +11,14 @@ use tokio_util::sync::CancellationToken;
 use super::handshake::{Hello, Lane};
 use crate::types::MemberId;
 
-/// What is connected now. A member that dials anew has given up its older connection, perhaps without
-/// our having heard of it, so the newer one takes its place.
+/// What is connected now. A member that dials anew has given up its older connection, perhaps
+/// without our having heard of it, so the newer one takes its place.
 #[derive(Default)]
 pub(super) struct Incoming(Mutex<Connections>);
 
 #[derive(Default)]
 struct Connections {
-    by_lane: HashMap<(MemberId, Lane), (u64, CancellationToken)>,
+    by_lane: BTreeMap<(MemberId, Lane), (u64, CancellationToken)>,
     count: u64,
 }
 
@@ -52,6 +52,12 @@ impl Incoming {
             }
             *from != member
         });
+    }
+
+    /// How many are connected.
+    #[cfg(test)]
+    pub(super) fn count(&self) -> usize {
+        self.lock().by_lane.len()
     }
 
     /// No change can be left half-way by a panic, so a poisoned lock is as good as another.

@@ -1,5 +1,5 @@
-//! What the peer port says to HTTP: `/version` and `/members`, as etcd's does; and the client that a
-//! joining member uses to learn the list of members.
+//! What the peer port says to HTTP: `/version` and `/members`, as etcd's does; and the client that
+//! a joining member uses to learn the list of members.
 
 use std::{io, time::Duration};
 
@@ -64,8 +64,8 @@ impl From<Row> for Member {
     }
 }
 
-/// Answers one request and closes the connection. `received` has been read from it already. The caller
-/// bounds the time.
+/// Answers one request and closes the connection. `received` has been read from it already. The
+/// caller bounds the time.
 pub(super) async fn serve(
     mut stream: Stream,
     mut received: BytesMut,
@@ -195,7 +195,10 @@ mod tests {
         }
         check(
             member,
-            r#"{"id":9372538179322589801,"peerURLs":["http://10.10.0.9:2380"],"name":"m1","clientURLs":["http://10.10.0.9:2379"]}"#,
+            concat!(
+                r#"{"id":9372538179322589801,"peerURLs":["http://10.10.0.9:2380"],"#,
+                r#""name":"m1","clientURLs":["http://10.10.0.9:2379"]}"#
+            ),
         );
         check(unstarted, r#"{"id":1,"peerURLs":["http://10.10.0.8:2380"],"isLearner":true}"#);
     }

@@ -1,7 +1,8 @@
 //! The replication lane to one member: a stream of append requests, pipelined, replies in order.
 //!
-//! The connection outlives a stream. The id of a frame is the stream's number and the request's number
-//! in it, 32 bits each; the first request of a new number ends the stream before it on both sides.
+//! The connection outlives a stream. The id of a frame is the stream's number and the request's
+//! number in it, 32 bits each; the first request of a new number ends the stream before it on both
+//! sides.
 
 use std::{
     collections::VecDeque,
@@ -29,12 +30,12 @@ use crate::raft::message::{AppendReply, AppendRequest, Message, Reply, Request};
 /// has room for as many and closes a connection that sends more, so both must have the same number.
 pub(super) const WINDOW_MESSAGES: usize = 64;
 
-/// Bytes of requests in flight beyond which no further one is sent. Enough for 100 MB/s over a round
-/// trip of 80 ms.
+/// Bytes of requests in flight beyond which no further one is sent. Enough for 100 MB/s over a
+/// round trip of 80 ms.
 pub(super) const WINDOW_BYTES: usize = 8 << 20;
 
-/// A stream with unanswered requests is dead after this many quarters of the time limit without a sign
-/// of progress. Ticks, not the clock, for the reason given in urgent.rs.
+/// A stream with unanswered requests is dead after this many quarters of the time limit without a
+/// sign of progress. Ticks, not the clock, for the reason given in urgent.rs.
 const DEAD_AFTER: u32 = 5;
 
 /// Streams that wait for the lane: each supersedes the one before it, so there is no point in many.
@@ -58,9 +59,9 @@ impl AppendSender {
     }
 }
 
-/// The receiving half: one reply per request, in their order, then the end. The last item is an error
-/// when the stream did not end by itself. It ends by itself when the sender was dropped, and after a
-/// conflict or a higher vote. Dropping it ends the stream.
+/// The receiving half: one reply per request, in their order, then the end. The last item is an
+/// error when the stream did not end by itself. It ends by itself when the sender was dropped, and
+/// after a conflict or a higher vote. Dropping it ends the stream.
 #[derive(Debug)]
 pub struct AppendReceiver(mpsc::Receiver<Result<AppendReply, PeerError>>);
 

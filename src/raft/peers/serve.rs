@@ -165,7 +165,8 @@ async fn answer_stream(
         }
         request = request.wrapping_add(1);
     };
-    let _ = replies.send((frame_id(number, request), Reply::Failed(failed))).await; // or all is over
+    // Fails when the connection is over, and then nobody is there to be told.
+    let _ = replies.send((frame_id(number, request), Reply::Failed(failed))).await;
 }
 
 /// One snapshot, then the end.

@@ -3,7 +3,7 @@
 //! The lane is always connected or trying to be, whether there is something to say or not: it tells
 //! whether the member is there, and a vote does not wait for a handshake.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use tokio::{
     sync::{Notify, mpsc, oneshot, watch},
@@ -21,8 +21,8 @@ use crate::raft::message::{Message, Reply, Request};
 /// Requests that wait for the connection. Callers beyond that wait within their own time limits.
 pub(super) const QUEUED_REQUESTS: usize = 1024;
 
-/// Requests without a reply on one connection. The other side runs as many handlers at once and fails
-/// what goes beyond, so both sides of a connection must have the same number.
+/// Requests without a reply on one connection. The other side runs as many handlers at once and
+/// fails what goes beyond, so both sides of a connection must have the same number.
 pub(super) const OPEN_REQUESTS: usize = 4096;
 
 /// A silent connection is asked for a sign of life after this many quarters of the time after which
@@ -108,7 +108,7 @@ impl Lane {
     /// Serves one connection until it ends; why it ended.
     async fn converse(&mut self, wire: Wire) -> wire::Error {
         let Wire { mut reader, mut writer } = wire;
-        let mut open = Open { answers: HashMap::new(), next_id: 1 };
+        let mut open = Open { answers: BTreeMap::new(), next_id: 1 };
         let mut silent_ticks = 0;
         let mut ticks = quarters(self.dead_after);
         let end = loop {
@@ -159,8 +159,8 @@ pub(super) fn quarters(whole: Duration) -> Interval {
     ticks
 }
 
-/// Fails what comes until no more can come. For a member that is not known to be down, requests stay
-/// queued instead.
+/// Fails what comes until no more can come. For a member that is not known to be down, requests
+/// stay queued instead.
 async fn refuse_all(queue: &mut mpsc::Receiver<Pending>, down: Option<PeerError>) {
     let Some(error) = down else { return std::future::pending().await };
     while let Some(pending) = queue.recv().await {
@@ -168,8 +168,8 @@ async fn refuse_all(queue: &mut mpsc::Receiver<Pending>, down: Option<PeerError>
     }
 }
 
-/// Whether the state of the link changed: one failed dial after another is no news unless the reason
-/// is another.
+/// Whether the state of the link changed: one failed dial after another is no news unless the
+/// reason is another.
 fn note_failure(link: &mut Link, error: &PeerError) -> bool {
     let since = match link {
         Link::Down { error: known, .. } if known == error => return false,
@@ -180,9 +180,10 @@ fn note_failure(link: &mut Link, error: &PeerError) -> bool {
     true
 }
 
-/// Requests on one connection that have no reply yet.
+/// Requests on one connection that have no reply yet; when it ends they fail in order, the same in
+/// every run of a simulation.
 struct Open {
-    answers: HashMap<u64, oneshot::Sender<Result<Reply, PeerError>>>,
+    answers: BTreeMap<u64, oneshot::Sender<Result<Reply, PeerError>>>,
     next_id: u64,
 }
 

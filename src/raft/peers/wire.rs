@@ -11,8 +11,8 @@ use crate::raft::{
     network::Stream,
 };
 
-/// Bytes gathered for one write. More does not make writing cheaper, and what has been gathered can't
-/// be overtaken.
+/// Bytes gathered for one write. More does not make writing cheaper, and what has been gathered
+/// can't be overtaken.
 const GATHERED_BYTES: usize = 256 << 10;
 
 /// A buffer that a huge message made larger than this is given back.
@@ -80,7 +80,7 @@ impl Reader {
     /// The next message with the id of its frame. Dropping the future loses nothing.
     pub(super) async fn next(&mut self) -> Result<(u64, Message), Error> {
         loop {
-            if let Some(frame) = self.decoder.next()? {
+            if let Some(frame) = self.decoder.decode()? {
                 if frame.group != self.group {
                     return Err(Error::Group(frame.group));
                 }
