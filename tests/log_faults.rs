@@ -250,7 +250,7 @@ fn whatever_operation_fails_nothing_acknowledged_is_lost() {
                     files.lose_power();
                 }
                 // What was seen once after opening stays, whatever the failed fsync has left.
-                session(&files, &mut history, seed + 1, 0);
+                session(&files, &mut history, seed + 1, (operation / 3 % 3) as usize * 2);
                 files.lose_power();
                 session(&files, &mut history, seed + 2, 5);
                 session(&files, &mut history, seed + 3, 0);

@@ -106,7 +106,7 @@ pub(crate) fn encode(buffer: &mut Vec<u8>, chain: u32, group: u32, record: &Reco
             buffer.put_u64_le(mark.salt);
             buffer.put_u64_le(mark.offset);
             buffer.put_u64_le(mark.durable);
-            buffer.put_u32_le(crc32c(&buffer[start..]));
+            buffer.put_u32_le(mark_checksum(&buffer[start..]));
             buffer.put_u32_le(0);
         }),
     }
@@ -275,13 +275,19 @@ fn take_mark(payload: &[u8]) -> Option<Mark> {
         return None;
     }
     let (salt, offset, durable) = (rest.get_u64_le(), rest.get_u64_le(), rest.get_u64_le());
-    let intact = rest.get_u32_le() == crc32c(&payload[..24]) && rest.get_u32_le() == 0;
+    let intact = rest.get_u32_le() == mark_checksum(&payload[..24]) && rest.get_u32_le() == 0;
     // A mark can't know of bytes after itself.
     (intact && durable <= offset && offset < i64::MAX as u64).then_some(Mark {
         salt,
         offset,
         durable,
     })
+}
+
+/// Turned, because bytes followed by their plain CRC32C leave the record's own CRC32C as it is
+/// whatever the bytes are: a mark from an earlier use of the file would continue the chain.
+fn mark_checksum(fields: &[u8]) -> u32 {
+    crc32c(fields).rotate_right(15)
 }
 
 /// Writes header, payload and padding around what `put_payload` appends.
@@ -429,6 +435,18 @@ mod tests {
         assert_eq!(marks(&buffer, 512, 78).count(), 0, "another segment's");
         buffer[64 + 40] ^= 1;
         assert_eq!(marks(&buffer, 512, 77).count(), 0, "damaged");
+    }
+
+    #[test]
+    fn a_mark_of_an_earlier_use_does_not_continue_the_chain() {
+        let encoded = |salt| {
+            let mut buffer = Vec::new();
+            encode(&mut buffer, 5, 0, &Record::Mark(Mark { salt, offset: 512, durable: 512 }));
+            buffer
+        };
+        let (mut mixed, old) = (encoded(1), encoded(2));
+        mixed[8..].copy_from_slice(&old[8..]);
+        assert!(frame(&Bytes::from(mixed), 5).is_none());
     }
 
     #[test]

@@ -127,6 +127,22 @@ fn the_newest_acknowledged_record_is_refused_when_damaged() {
 }
 
 #[test]
+fn what_was_found_on_opening_counts_as_acknowledged() {
+    let files = FaultyFiles::new(1);
+    let mut bench = Bench::open(&files, options(0)).unwrap();
+    files.fail_after(2, Fault::Io); // write, fsync, mark
+    bench.append(vec![entry(1, 1, 100)]);
+    bench.pool.run_until_stalled();
+    drop(bench);
+    assert_eq!(Bench::open(&files, options(0)).unwrap().all(), [entry(1, 1, 100)]);
+    let path = segments(&files).remove(0);
+    let mut content = files.content(&path).unwrap();
+    content[600] ^= 1;
+    files.set_content(&path, content);
+    assert!(matches!(Bench::open(&files, options(0)), Err(Error::Corrupt { offset: 512, .. })));
+}
+
+#[test]
 fn a_batch_that_was_never_acknowledged_may_be_torn_anywhere() {
     let files = FaultyFiles::new(1);
     let mut bench = Bench::open(&files, options(0)).unwrap();
