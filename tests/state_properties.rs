@@ -91,7 +91,7 @@ fn rows(storage: &Storage) -> Vec<(&'static str, Bytes, Bytes)> {
         cursor.seek(&[]).unwrap();
         while let Some((key, value)) = cursor.row() {
             rows.push((name, Bytes::copy_from_slice(key), Bytes::copy_from_slice(value)));
-            cursor.next().unwrap();
+            cursor.step().unwrap();
         }
     }
     rows

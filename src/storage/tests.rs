@@ -35,7 +35,7 @@ fn rows(storage: &Storage) -> Vec<(Bytes, Bytes)> {
     let mut rows = Vec::new();
     while let Some((key, value)) = cursor.row() {
         rows.push((Bytes::copy_from_slice(key), Bytes::copy_from_slice(value)));
-        cursor.next().unwrap();
+        cursor.step().unwrap();
     }
     rows
 }
@@ -91,7 +91,7 @@ fn a_batch_is_read_through_before_it_is_written() {
     cursor.seek(&[]).unwrap();
     while let Some((key, value)) = cursor.row() {
         seen.push((key[7], String::from_utf8(value.to_vec()).unwrap()));
-        cursor.next().unwrap();
+        cursor.step().unwrap();
     }
     drop(cursor);
     assert_eq!(seen, [(2, "new".into()), (3, "old".into()), (7, "new".into())]);
