@@ -5,6 +5,7 @@
 
 use bytes::Bytes;
 
+use super::history;
 use crate::{
     proto::mvccpb::KeyValue,
     storage::{
@@ -13,8 +14,6 @@ use crate::{
     },
     types::{KeyRange, LeaseId, Revision, SubRevision},
 };
-
-use super::history;
 
 /// Rows that are stepped over before a seek is tried: a seek costs about as much as this many steps.
 const NEAR: usize = 8;
