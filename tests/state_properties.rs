@@ -5,7 +5,7 @@ mod commands;
 #[path = "model/key_space.rs"]
 mod key_space;
 
-use std::{fs, path::Path};
+use std::{fs, io, path::Path};
 
 use bytes::Bytes;
 use key_space::KeySpace;
@@ -91,7 +91,7 @@ fn rows(storage: &Storage) -> Vec<(&'static str, Bytes, Bytes)> {
         cursor.seek(&[]).unwrap();
         while let Some((key, value)) = cursor.row() {
             rows.push((name, Bytes::copy_from_slice(key), Bytes::copy_from_slice(value)));
-            cursor.next().unwrap();
+            cursor.step().unwrap();
         }
     }
     rows
@@ -132,8 +132,17 @@ fn copy(from: &Path, to: &Path) {
         if entry.file_type().unwrap().is_dir() {
             copy(&entry.path(), &to.join(entry.file_name()));
         } else {
-            fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+            copy_file(&entry.path(), &to.join(entry.file_name()));
         }
+    }
+}
+
+/// RocksDB removes files that it needs no more in the background.
+fn copy_file(from: &Path, to: &Path) {
+    match fs::copy(from, to) {
+        Ok(_) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => panic!("{error}"),
     }
 }
 

@@ -25,14 +25,14 @@ pub(super) fn read(rows: &dyn Rows) -> Result<Members, Error> {
     cursor.seek(&[])?;
     while let Some((_, row)) = cursor.row() {
         members.rows.push(decode(row)?);
-        cursor.next()?;
+        cursor.step()?;
     }
     let mut cursor = rows.cursor(Table::RemovedMembers);
     cursor.seek(&[])?;
     while let Some((key, _)) = cursor.row() {
         let id = parse_member_key(key).ok_or_else(|| Table::RemovedMembers.corrupt("key"))?;
         members.removed.push(id);
-        cursor.next()?;
+        cursor.step()?;
     }
     Ok(members)
 }

@@ -26,7 +26,7 @@ pub fn all(rows: &dyn Rows) -> Result<Vec<Lease>, Error> {
     while let Some((key, row)) = cursor.row() {
         let (id, _) = parse_lease_key(key).ok_or_else(|| Table::Leases.corrupt("key"))?;
         leases.push(decode(id, row)?);
-        cursor.next()?;
+        cursor.step()?;
     }
     Ok(leases)
 }
@@ -42,7 +42,7 @@ pub fn keys(rows: &dyn Rows, id: LeaseId) -> Result<Vec<Bytes>, Error> {
             break;
         }
         keys.push(Bytes::copy_from_slice(key));
-        cursor.next()?;
+        cursor.step()?;
     }
     Ok(keys)
 }

@@ -72,8 +72,8 @@ fn remove(
         if at.main > round.target {
             return Ok(round.end());
         }
-        remove_around(rows, batch, round, at, &history::key(row)?)?;
-        cursor.next()?;
+        remove_around(batch, round, at, &history::key(row)?)?;
+        cursor.step()?;
     }
     match cursor.row() {
         Some((row_key, _)) => history::parse_key(row_key),
@@ -84,13 +84,12 @@ fn remove(
 /// Removes one change if no read can see it, and else what it has replaced. What it replaced since the
 /// round before needs no search: it removes itself when its turn comes.
 fn remove_around(
-    rows: &dyn Rows,
     batch: &mut Batch<'_>,
     round: &CompactionRow,
     at: SubRevision,
     key: &[u8],
 ) -> Result<(), Error> {
-    let Some((main, newest)) = index::newest(rows, key, round.target)? else {
+    let Some((main, newest)) = index::newest(batch, key, round.target)? else {
         return Err(Table::Versions.corrupt(format!("no version for the change at {at:?}")));
     };
     if main > at.main {
@@ -99,7 +98,7 @@ fn remove_around(
     }
     let before = at.main.previous().map(|before| before.min(round.done));
     if let Some(before) = before
-        && let Some((main, replaced)) = index::newest(rows, key, before)?
+        && let Some((main, replaced)) = index::newest(batch, key, before)?
     {
         remove_version(batch, key, SubRevision { main, sub: replaced.sub() });
     }

@@ -50,7 +50,7 @@ fn current(
     let everything = KeyRange::From(Default::default());
     let mut live = Live::over(rows, &everything, at)?;
     let (mut kept, mut any) = (Vec::new(), false);
-    while let Some(version) = live.next()? {
+    while let Some(version) = live.step()? {
         any = true;
         if version.at.main <= floor {
             kept.push(version.at);
@@ -80,7 +80,7 @@ fn hash(
             hash = crc32c::crc32c_append(hash, &etcd_key(revision, tombstone));
             hash = crc32c::crc32c_append(hash, message);
         }
-        cursor.next()?;
+        cursor.step()?;
     }
     Ok(hash)
 }

@@ -107,7 +107,7 @@ pub(super) fn history(
                 }
             }
         }
-        cursor.next()?;
+        cursor.step()?;
     }
     Ok((changes, from.max(head.revision.next())))
 }

@@ -5,6 +5,7 @@
 
 use bytes::Bytes;
 
+use super::history;
 use crate::{
     proto::mvccpb::KeyValue,
     storage::{
@@ -13,8 +14,6 @@ use crate::{
     },
     types::{KeyRange, LeaseId, Revision, SubRevision},
 };
-
-use super::history;
 
 /// Rows that are stepped over before a seek is tried: a seek costs about as much as this many steps.
 const NEAR: usize = 8;
@@ -85,7 +84,7 @@ pub struct Live<'a>(Source<'a>);
 
 enum Source<'a> {
     One { key: Bytes, version: Option<Version> },
-    Many(Walk<'a>),
+    Many(Box<Walk<'a>>),
 }
 
 struct Walk<'a> {
@@ -109,18 +108,19 @@ impl<'a> Live<'a> {
         };
         let mut cursor = rows.cursor(Table::Versions);
         cursor.seek(&tables::escaped(start))?;
-        Ok(Live(Source::Many(Walk { cursor, end, at, key: Vec::new() })))
+        let walk = Walk { cursor, end, at, key: Vec::new() };
+        Ok(Live(Source::Many(Box::new(walk))))
     }
 
     /// The next key's version; [`Live::key`] says which key it is.
-    pub fn next(&mut self) -> Result<Option<Version>, Error> {
+    pub fn step(&mut self) -> Result<Option<Version>, Error> {
         match &mut self.0 {
             Source::One { version, .. } => Ok(version.take()),
-            Source::Many(walk) => walk.next(),
+            Source::Many(walk) => walk.step(),
         }
     }
 
-    /// The key whose version [`Live::next`] returned last.
+    /// The key whose version [`Live::step`] returned last.
     pub fn key(&self) -> Result<Bytes, Error> {
         match &self.0 {
             Source::One { key, .. } => Ok(key.clone()),
@@ -132,7 +132,7 @@ impl<'a> Live<'a> {
 }
 
 impl Walk<'_> {
-    fn next(&mut self) -> Result<Option<Version>, Error> {
+    fn step(&mut self) -> Result<Option<Version>, Error> {
         while let Some((row_key, row)) = self.cursor.row() {
             let (key, main, row) = parse(row_key, row)?;
             if self.end.as_ref().is_some_and(|end| key >= end.as_slice()) {
@@ -156,7 +156,7 @@ impl Walk<'_> {
     /// Goes to the first row at or behind `target`.
     fn skip_to(&mut self, target: &[u8]) -> Result<(), Error> {
         for _ in 0..NEAR {
-            self.cursor.next()?;
+            self.cursor.step()?;
             match self.cursor.row() {
                 Some((row, _)) if row < target => {}
                 Some(_) | None => return Ok(()),

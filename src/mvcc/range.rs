@@ -22,7 +22,7 @@ pub fn range(rows: &dyn Rows, head: Head, request: &RangeRequest) -> Result<Rang
 
     let mut live = Live::over(rows, &range, at)?;
     let (mut kvs, mut count) = (Vec::new(), 0);
-    while let Some(version) = live.next()? {
+    while let Some(version) = live.step()? {
         count += 1;
         if kvs.len() < wanted {
             kvs.push(match without_values {

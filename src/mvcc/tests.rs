@@ -77,7 +77,7 @@ impl Store {
             let mut rows = Vec::new();
             while let Some((key, _)) = cursor.row() {
                 rows.push(key.to_vec());
-                cursor.next().unwrap();
+                cursor.step().unwrap();
             }
             rows
         };

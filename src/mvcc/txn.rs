@@ -131,7 +131,7 @@ fn answer(
 fn holds(rows: &dyn Rows, head: Head, compare: &Compare) -> Result<bool, storage::Error> {
     let range = KeyRange::from_wire(compare.key.clone(), compare.range_end.clone());
     let mut live = Live::over(rows, &range, head.revision)?;
-    let Some(mut version) = live.next()? else {
+    let Some(mut version) = live.step()? else {
         let by_value = matches!(CompareTarget::try_from(compare.target), Ok(CompareTarget::Value));
         return Ok(!by_value && accepts(compare, order(rows, compare, None)?));
     };
@@ -139,7 +139,7 @@ fn holds(rows: &dyn Rows, head: Head, compare: &Compare) -> Result<bool, storage
         if !accepts(compare, order(rows, compare, Some(version))?) {
             return Ok(false);
         }
-        match live.next()? {
+        match live.step()? {
             Some(next) => version = next,
             None => return Ok(true),
         }

@@ -70,7 +70,7 @@ pub(super) fn delete_range(
     let range = KeyRange::from_wire(request.key, request.range_end);
     let mut live = Live::over(edit.rows(), &range, edit.head().revision)?;
     let (mut doomed, mut prev_kvs) = (Vec::new(), Vec::new());
-    while let Some(version) = live.next()? {
+    while let Some(version) = live.step()? {
         doomed.push((live.key()?, version.lease));
         if request.prev_kv {
             prev_kvs.push(version.read(edit.rows())?);

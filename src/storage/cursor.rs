@@ -62,7 +62,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// Goes to the next row; stays behind the last one.
-    pub fn next(&mut self) -> Result<(), Error> {
+    pub fn step(&mut self) -> Result<(), Error> {
         match self.at {
             At::Stored => self.stored.next(),
             At::Changed(..) => self.step_changed(),
