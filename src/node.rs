@@ -14,10 +14,8 @@ pub use propose::{Operation, Proposer};
 pub use read::{Freshness, Reader};
 pub use status::{Status, StatusHandle};
 
-use crate::{
-    types::{ClusterId, MemberId},
-    watch::WatchHub,
-};
+pub use crate::watch::{Session as WatchSession, WatchHub};
+use crate::types::{ClusterId, MemberId};
 
 /// Who asks. Users come with authentication; until then everybody is anonymous.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
