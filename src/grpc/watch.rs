@@ -43,8 +43,8 @@ pub(crate) struct Watch {
     opened: Arc<AtomicU32>,
 }
 
-/// `progress_interval`: `--watch-progress-notify-interval`, after which idle watchers that asked for it
-/// are told how far they have come.
+/// `progress_interval`: `--watch-progress-notify-interval`, after which idle watchers that asked
+/// for it are told how far they have come.
 pub(crate) fn service(
     node: &Node,
     header: &Header,
