@@ -16,6 +16,7 @@ mod require_leader;
 mod status;
 mod validate;
 pub mod version;
+mod watch;
 
 use std::{sync::Arc, time::Duration};
 
@@ -48,6 +49,9 @@ pub struct Limits {
     pub max_request_bytes: usize,
     /// `--max-txn-ops`: operations of a transaction, for each of its lists.
     pub max_txn_ops: usize,
+    /// `--watch-progress-notify-interval`: idle time after which a watcher that asked for it is told how
+    /// far it has come.
+    pub progress_interval: Duration,
     /// `--election-timeout`; a stream that asks for a leader is ended after three without one.
     pub election_timeout: Duration,
 }
@@ -57,6 +61,7 @@ impl Default for Limits {
         Limits {
             max_request_bytes: 1536 * 1024,
             max_txn_ops: 128,
+            progress_interval: Duration::from_mins(10),
             election_timeout: Duration::from_secs(1),
         }
     }
@@ -98,6 +103,7 @@ pub fn router(
     };
     let lease = Lease { proposals, leases: node.leases.clone(), header: header.clone() };
     let cluster = Cluster { membership: node.membership.clone(), header: header.clone() };
+    let watching = watch::service(node, &header, limits, limits.progress_interval);
     let maintenance = Maintenance {
         status: node.status.clone(),
         reader: node.reader.clone(),
@@ -106,7 +112,7 @@ pub fn router(
     };
     let largest = limits.message_bytes_max();
     let routes = Routes::new(KvServer::new(kv).max_decoding_message_size(largest))
-        // The Watch service goes here: `.add_service(watch::service(node, &header, limits))`.
+        .add_service(watching)
         .add_service(LeaseServer::new(lease).max_decoding_message_size(largest))
         .add_service(ClusterServer::new(cluster).max_decoding_message_size(largest))
         .add_service(MaintenanceServer::new(maintenance).max_decoding_message_size(largest))

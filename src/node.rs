@@ -26,10 +26,8 @@ pub use read::{Freshness, Reader};
 pub use start::{Ended, Options, Running};
 pub use status::{Status, StatusHandle};
 
-use crate::{
-    types::{ClusterId, MemberId},
-    watch::WatchHub,
-};
+use crate::types::{ClusterId, MemberId};
+pub use crate::watch::{Session as WatchSession, WatchHub};
 
 /// Who asks. Users come with authentication; until then everybody is anonymous.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

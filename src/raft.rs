@@ -78,7 +78,6 @@ struct Shared {
     leadership: watch::Receiver<Leadership>,
     leader: watch::Receiver<Option<MemberId>>,
     applied: Applied,
-    timing: Timing,
     peers: Peers,
 }
 

@@ -1,15 +1,16 @@
 //! Watching: events from the apply loop to many watchers, each exactly once and in order.
 //!
-//! What the apply loop feeds is a *stream*, not a watcher: a client may have thousands of watchers on
-//! one stream, and a queue for each would cost the apply loop and the memory thousands of times over.
+//! What the apply loop feeds is a *stream*, not a watcher: a client may have thousands of watchers
+//! on one stream, and a queue for each would cost the apply loop and the memory thousands of times
+//! over.
 //! - [`WatchHub`] knows which keys each stream watches, and puts the events of a revision into the
 //!   bounded queue of just those streams that watch one of its keys. Publishing costs a look-up per
 //!   event and a push per stream that wants it; the other streams are not even woken. All streams
 //!   share the same events ([`published`]).
 //! - A stream that is too slow loses its queue, not its events: it is told from where on it has to
 //!   read the store ([`feed`]). Nobody waits for it, and it costs no more than an empty queue.
-//! - [`stream`] is the protocol as a state machine without clocks, tasks or sockets: it matches events
-//!   with its watchers, and lets those that are behind read the history in bounded passes.
+//! - [`stream`] is the protocol as a state machine without clocks, tasks or sockets: it matches
+//!   events with its watchers, and lets those that are behind read the history in bounded passes.
 //! - [`session`] is what drives a stream: it waits, and reads the store.
 //!
 //! Why nobody misses an event: a watcher's keys are registered under the same lock as revisions are
@@ -140,8 +141,8 @@ impl WatchHub {
         }
     }
 
-    /// Called after a snapshot has replaced the store: every watcher reads on by itself from its own
-    /// next revision.
+    /// Called after a snapshot has replaced the store: every watcher reads on by itself from its
+    /// own next revision.
     pub fn reset(&self, head: Revision) {
         let registry = self.registry();
         registry.miss(Missed { from: self.head().next(), through: head });
@@ -189,8 +190,8 @@ struct Subscription {
 }
 
 impl Subscription {
-    /// Registers a watcher. Every later revision than the one returned that has an event in the range
-    /// comes through the feed; every other is in the store.
+    /// Registers a watcher. Every later revision than the one returned that has an event in the
+    /// range comes through the feed; every other is in the store.
     fn add(&self, range: &KeyRange, prev_kv: bool) -> Revision {
         let mut registry = self.hub.registry();
         registry.add(self.id, range, prev_kv);
@@ -212,6 +213,6 @@ impl Subscription {
 impl Drop for Subscription {
     fn drop(&mut self) {
         self.count_catching_up(0);
-        self.hub.registry().unsubscribe(self.id);
+        while !self.hub.registry().unsubscribe(self.id) {}
     }
 }

@@ -71,6 +71,7 @@ pub(super) async fn start(
     let limits = grpc::Limits {
         max_request_bytes: config.limits.max_request_bytes,
         max_txn_ops: config.limits.max_txn_ops,
+        progress_interval: config.watch_progress_notify_interval,
         election_timeout: config.timing.election,
     };
     let services = grpc::router(node, limits, &counters, stopping.clone());

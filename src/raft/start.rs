@@ -100,7 +100,7 @@ impl Raft {
             leader_shown,
         ));
         let incoming = Incoming::new(open.clone(), heard, parts.storage);
-        let (id, timing, peers) = (parts.id, parts.timing, parts.peers);
+        let (id, peers) = (parts.id, parts.peers);
         let raft = Raft(Arc::new(Shared {
             id,
             open,

@@ -43,8 +43,8 @@ pub(crate) struct Missed {
 }
 
 impl Feed {
-    /// Never waits. A full queue is let go, as the store has all that is in it: a stream that nobody
-    /// reads from holds nothing, and one that does catches up.
+    /// Never waits. A full queue is let go, as the store has all that is in it: a stream that
+    /// nobody reads from holds nothing, and one that does catches up.
     pub(crate) fn push(&self, published: &Arc<Published>, bounds: FeedBounds) {
         let mut state = self.state();
         let (revision, size) = (published.revision, published.size);

@@ -13,14 +13,15 @@ use crate::types::KeyRange;
 ///
 /// A single key costs one hash. Ranges without an end all match once their start does, so walking
 /// them wastes nothing. Ranges with an end are walked backwards from the last that starts at or
-/// before the key, and the walk stops where no earlier one reaches as far as the key: for ranges that
-/// lie side by side, which is what thousands of prefixes are, that is after one step. A wide range
-/// over many narrow ones makes it a walk over those before the key; that case is left slow.
+/// before the key, and the walk stops where no earlier one reaches as far as the key: for ranges
+/// that lie side by side, which is what thousands of prefixes are, that is after one step. A wide
+/// range over many narrow ones makes it a walk over those before the key; that case is left slow.
 #[derive(Debug)]
 pub(crate) struct KeyIndex<Id> {
     keys: HashMap<Bytes, BTreeSet<Id>>,
     /// Distinct, sorted by start, then end.
-    spans: Vec<Span<Id>>,
+    #[expect(clippy::vec_box, reason = "a change moves all that stand behind")]
+    spans: Vec<Box<Span<Id>>>,
     /// Ranges without an end, by start.
     tails: BTreeMap<Bytes, BTreeSet<Id>>,
 }
@@ -53,7 +54,8 @@ impl<Id: Copy + Ord> KeyIndex<Id> {
                 }
                 Err(at) => {
                     let (start, end, ids) = (start.clone(), end.clone(), BTreeSet::from([id]));
-                    self.spans.insert(at, Span { start, end, reach: Bytes::new(), ids });
+                    let span = Span { start, end, reach: Bytes::new(), ids };
+                    self.spans.insert(at, Box::new(span));
                     self.measure_reach_from(at);
                 }
             },

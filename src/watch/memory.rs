@@ -2,7 +2,10 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use bytes::Bytes;
@@ -28,6 +31,8 @@ pub(crate) struct Past {
     pub(crate) changes: Vec<Change>,
     current: BTreeMap<Bytes, KeyValue>,
     floor: Option<Revision>,
+    /// How often somebody asked for a version before.
+    pub(crate) looked_up: Arc<AtomicUsize>,
 }
 
 impl Memory {
@@ -131,6 +136,7 @@ impl History for Past {
     }
 
     fn before(&self, key: &[u8], revision: Revision) -> Result<Option<KeyValue>, mvcc::Error> {
+        self.looked_up.fetch_add(1, Ordering::Relaxed);
         let compacted = self.floor.is_some_and(|floor| revision <= floor);
         Ok(if compacted { None } else { self.version_before(key, revision) })
     }

@@ -17,8 +17,8 @@ use crate::{
 
 /// All events of one revision.
 ///
-/// Each event exists at most twice, encoded, however many watchers it goes to: as it is, and with the
-/// previous version of its key for watchers that asked for `prev_kv`.
+/// Each event exists at most twice, encoded, however many watchers it goes to: as it is, and with
+/// the previous version of its key for watchers that asked for `prev_kv`.
 #[derive(Debug)]
 pub(crate) struct Published {
     pub(crate) revision: Revision,

@@ -18,6 +18,9 @@ use crate::{
 /// Names a stream on this member, never again used.
 pub(crate) type StreamId = u64;
 
+/// Ranges taken out at once, each of which takes a few microseconds.
+const UNSUBSCRIBED_AT_ONCE: usize = 64;
+
 #[derive(Default)]
 pub(crate) struct Registry {
     next_id: StreamId,
@@ -49,13 +52,23 @@ impl Registry {
         id
     }
 
-    pub(crate) fn unsubscribe(&mut self, id: StreamId) {
-        let Some(subscriber) = self.subscribers.remove(&id) else { return };
-        for (range, uses) in subscriber.ranges {
+    /// Takes a stream out, or some of its ranges when it has more; whether it is out.
+    ///
+    /// The apply loop waits meanwhile, and a stream may have thousands.
+    pub(crate) fn unsubscribe(&mut self, id: StreamId) -> bool {
+        let Some(subscriber) = self.subscribers.get_mut(&id) else { return true };
+        let some: Vec<KeyRange> =
+            subscriber.ranges.keys().take(UNSUBSCRIBED_AT_ONCE).cloned().collect();
+        for range in some {
             self.interests.remove(&range, id);
             self.previous.remove(&range, id);
-            self.watchers -= uses.all;
+            self.watchers -= subscriber.ranges.remove(&range).map_or(0, |uses| uses.all);
         }
+        let out = subscriber.ranges.is_empty();
+        if out {
+            self.subscribers.remove(&id);
+        }
+        out
     }
 
     /// Adds one watcher of a stream.
@@ -152,10 +165,23 @@ mod tests {
         assert_eq!(interested(&registry.interests), [one, other]);
         assert_eq!(interested(&registry.previous), [other]);
 
-        registry.unsubscribe(other);
+        assert!(registry.unsubscribe(other));
         registry.remove(one, &range, false);
         assert!(interested(&registry.interests).is_empty());
         assert!(interested(&registry.previous).is_empty());
         assert_eq!((registry.streams(), registry.watchers()), (1, 0));
+    }
+
+    #[test]
+    fn a_stream_with_many_ranges_is_taken_out_in_parts() {
+        let mut registry = Registry::default();
+        let id = registry.subscribe(Arc::default());
+        for start in 0..=UNSUBSCRIBED_AT_ONCE {
+            registry.add(id, &KeyRange::From(start.to_string().into()), true);
+        }
+        assert!(!registry.unsubscribe(id));
+        assert_eq!((registry.streams(), registry.watchers()), (1, 1));
+        assert!(registry.unsubscribe(id));
+        assert_eq!((registry.streams(), registry.watchers()), (0, 0));
     }
 }

@@ -28,8 +28,8 @@ const LOOK_UPS_AT_ONCE: usize = 64;
 pub struct Session {
     hub: WatchHub,
     stream: Stream,
-    /// Reading the store. New revisions wait for it: a watcher that is about to have caught up is not
-    /// overtaken by them again and again, and reads are short.
+    /// Reading the store. New revisions wait for it: a watcher that is about to have caught up is
+    /// not overtaken by them again and again, and reads are short.
     reading: Option<BoxFuture<'static, Result<Found, mvcc::Error>>>,
     /// Waiting in line to read the history. New revisions are delivered meanwhile.
     turn: Option<BoxFuture<'static, OwnedSemaphorePermit>>,
@@ -61,8 +61,8 @@ impl Session {
         self.stream.has_responses()
     }
 
-    /// The next response; headers have a revision and nothing else. Nothing is lost when the future is
-    /// dropped.
+    /// The next response; headers have a revision and nothing else. Nothing is lost when the future
+    /// is dropped.
     ///
     /// # Errors
     /// This member can't read its store; the stream can't go on.
@@ -147,7 +147,102 @@ async fn off_thread<T: Send + 'static>(read: impl FnOnce() -> T + Send + 'static
         Ok(found) => found,
         Err(error) => match error.try_into_panic() {
             Ok(panic) => panic::resume_unwind(panic),
-            Err(_) => future::pending().await, // the runtime is shutting down, and this task with it
+            // The runtime is shutting down, and this task with it.
+            Err(_) => future::pending().await,
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::atomic::Ordering, thread};
+
+    use super::*;
+    use crate::{
+        proto::etcdserverpb::{WatchCreateRequest, watch_request::RequestUnion},
+        watch::{Bounds, feed::FeedBounds, memory::Memory},
+    };
+
+    /// Watches everything, with previous versions.
+    async fn watch_everything(hub: &WatchHub) -> Session {
+        let mut session = hub.open(1 << 20);
+        let create = WatchCreateRequest {
+            range_end: "\0".into(),
+            prev_kv: true,
+            ..WatchCreateRequest::default()
+        };
+        let request_union = Some(RequestUnion::CreateRequest(create));
+        session.request(WatchRequest { request_union });
+        assert!(session.next_response().await.unwrap().created);
+        session
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn streams_that_are_overrun_again_and_again_miss_and_repeat_nothing() {
+        const REVISIONS: i64 = 500;
+        let memory = Memory::default();
+        let hub = memory.bounded_hub(Bounds {
+            feed: FeedBounds { batches: 3, bytes: 1000 },
+            read_bytes: 1000,
+            response_revisions: 10,
+            reads: 2,
+        });
+        let mut readers = Vec::new();
+        for _ in 0..4 {
+            let mut session = watch_everything(&hub).await;
+            readers.push(tokio::spawn(async move {
+                let mut newest = 1;
+                while newest < REVISIONS {
+                    for event in session.next_response().await.unwrap().events {
+                        newest += 1;
+                        assert_eq!(event.kv.as_ref().unwrap().mod_revision, newest);
+                        let before = event.prev_kv.as_ref().map_or(1, |kv| kv.mod_revision);
+                        assert_eq!(before, newest - 1);
+                    }
+                }
+            }));
+        }
+        let publisher = hub.clone();
+        let writer = thread::spawn(move || {
+            for revision in 2..=REVISIONS {
+                publisher.publish(memory.write(&[("k", Some("value"))]).into_iter().collect());
+                if revision % 5 == 0 {
+                    thread::yield_now();
+                }
+            }
+        });
+        for reader in readers {
+            reader.await.unwrap();
+        }
+        writer.join().unwrap();
+        let counts = hub.counts();
+        assert_eq!((counts.streams, counts.watchers, counts.catching_up), (0, 0, 0));
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_version_before_is_looked_up_once_for_all_streams() {
+        let memory = Memory::default();
+        let hub = memory.hub();
+        let keys: Vec<String> = (0..LOOK_UPS_AT_ONCE + 1).map(|key| key.to_string()).collect();
+        let put = |value| {
+            let operations: Vec<_> = keys.iter().map(|key| (key.as_str(), Some(value))).collect();
+            hub.publish(memory.write(&operations).into_iter().collect());
+        };
+        put("created");
+        let mut sessions = Vec::new();
+        for _ in 0..8 {
+            let mut session = watch_everything(&hub).await;
+            sessions.push(tokio::spawn(async move { session.next_response().await.unwrap() }));
+        }
+        put("changed");
+        for session in sessions {
+            let response = session.await.unwrap();
+            let before = |event: &crate::proto::SharedEvent| {
+                event.prev_kv.as_ref().is_some_and(|kv| kv.value == "created")
+            };
+            assert_eq!(response.events.len(), keys.len());
+            assert!(response.events.iter().all(before));
+        }
+        assert_eq!(memory.past().looked_up.load(Ordering::Relaxed), keys.len());
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! It has no clock, no task and no socket; [`super::session`] feeds it. A watcher is in one of two
 //! places: *live*, where it is sent what comes through the feed, or *catching up*, where it is sent
-//! what reads of the history find. `position` is how far the feed has been delivered; a watcher that
-//! has read past it goes live, and from there on nothing can slip between the two.
+//! what reads of the history find. `position` is how far the feed has been delivered; a watcher
+//! that has read past it goes live, and from there on nothing can slip between the two.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -40,8 +40,9 @@ mod refusal {
     pub(super) const DUPLICATE_ID: &str = "mvcc: duplicate watch ID provided on the WatchStream";
 }
 
-/// Watchers this close behind the one whose turn it is, in revisions, read with it. After a snapshot
-/// that is all of them; one that is far behind does not hold up those that are nearly there.
+/// Watchers this close behind the one whose turn it is, in revisions, read with it. After a
+/// snapshot that is all of them; one that is far behind does not hold up those that are nearly
+/// there.
 const SHARED_READ_REVISIONS: i64 = 1000;
 
 pub(crate) struct Stream {
@@ -90,7 +91,8 @@ impl Stream {
 
     /// The next response to send. Headers have a revision and nothing else.
     ///
-    /// Nothing else should go in before all are out, which bounds them to what one input brings about.
+    /// Nothing else should go in before all are out, which bounds them to what one input brings
+    /// about.
     pub(crate) fn next_response(&mut self) -> Option<WatchResponse> {
         self.outbox.pop_front()
     }
@@ -103,13 +105,7 @@ impl Stream {
     pub(crate) fn request(&mut self, request: WatchRequest) {
         match request.request_union {
             Some(RequestUnion::CreateRequest(create)) => self.create(create),
-            Some(RequestUnion::CancelRequest(cancel)) => {
-                if self.remove(cancel.watch_id).is_some() {
-                    let head = self.subscription.hub.head();
-                    let canceled = response(cancel.watch_id, Some(head));
-                    self.outbox.push_back(WatchResponse { canceled: true, ..canceled });
-                }
-            }
+            Some(RequestUnion::CancelRequest(cancel)) => self.cancel(cancel.watch_id),
             Some(RequestUnion::ProgressRequest(_)) => self.progress_requested = true,
             None => (),
         }
@@ -158,8 +154,8 @@ impl Stream {
 
     /// What to read next from the history, by turns; hand the outcome to [`Stream::read`].
     ///
-    /// As long as nothing is delivered in between, a watcher that reads up to the newest revision goes
-    /// live: what was delivered before the read is in it.
+    /// As long as nothing is delivered in between, a watcher that reads up to the newest revision
+    /// goes live: what was delivered before the read is in it.
     pub(crate) fn next_read(&mut self) -> Option<Read> {
         let after = (Bound::Excluded(self.last_turn), Bound::Unbounded);
         let mut turns = self.catching_up.range(after).chain(&self.catching_up);
@@ -236,6 +232,14 @@ impl Stream {
         self.outbox.push_back(WatchResponse { created: true, ..response(id, Some(head)) });
     }
 
+    /// An id that nobody has is ignored.
+    fn cancel(&mut self, id: i64) {
+        if self.remove(id).is_some() {
+            let head = self.subscription.hub.head();
+            self.outbox.push_back(WatchResponse { canceled: true, ..response(id, Some(head)) });
+        }
+    }
+
     fn has(&self, id: i64) -> bool {
         self.live.contains_key(&id) || self.catching_up.contains_key(&id)
     }
@@ -270,7 +274,8 @@ impl Stream {
         self.inbox.front().cloned()
     }
 
-    /// All that was taken from the feed is delivered: what comes after it was missed or is nobody's.
+    /// All that was taken from the feed is delivered: what comes after it was missed or is
+    /// nobody's.
     fn finish_inbox(&mut self) {
         if let Some(missed) = self.missed.take() {
             self.demote(missed);

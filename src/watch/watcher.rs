@@ -16,7 +16,8 @@ use crate::{
     watch::published::Published,
 };
 
-/// What a request that could not be served is answered with, and answers about many watchers at once.
+/// What a request that could not be served is answered with, and answers about many watchers at
+/// once.
 pub(crate) const NO_WATCHER: i64 = -1;
 
 #[derive(Debug)]
@@ -24,7 +25,8 @@ pub(crate) struct Watcher {
     /// Tells watchers of one stream apart that had the same id, one after the other.
     pub(crate) serial: u64,
     pub(crate) range: KeyRange,
-    /// As asked; `None` for what comes after the creation. Nothing may be said about revisions below.
+    /// As asked; `None` for what comes after the creation. Nothing may be said about revisions
+    /// below.
     start: Option<Revision>,
     /// What comes after this revision comes through the feed; before, it was not fed.
     pub(crate) registered: Revision,

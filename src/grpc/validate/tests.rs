@@ -6,6 +6,7 @@ use crate::proto::etcdserverpb::Compare;
 const LIMITS: Limits = Limits {
     max_request_bytes: 1000,
     max_txn_ops: 3,
+    progress_interval: Duration::from_secs(600),
     election_timeout: std::time::Duration::from_secs(1),
 };
 

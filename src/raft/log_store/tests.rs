@@ -9,7 +9,7 @@ use openraft::{
 
 use super::LogStore;
 use crate::{
-    log::{Log, MemoryFiles, Options},
+    log::{FaultyFiles, Log, Options},
     raft::{
         applied::Applied,
         apply::{Applier, ApplyHandle},
@@ -27,7 +27,7 @@ impl StoreBuilder<TypeConfig, LogStore, ApplyHandle> for Builder {
     async fn build(&self) -> Result<((), LogStore, ApplyHandle), StorageError<TypeConfig>> {
         let options =
             Options { dir: "log".into(), group: 0, segment_bytes: 64 << 10, cache_bytes: 16 << 10 };
-        let (log, writer) = Log::open(Arc::new(MemoryFiles::new(1)), options).unwrap();
+        let (log, writer) = Log::open(Arc::new(FaultyFiles::new(1)), options).unwrap();
         tokio::spawn(writer.run());
         let storage = Storage::open(Place::Memory).unwrap();
         let applier = Applier {

@@ -13,9 +13,9 @@ pub(super) const BOUNDS: Bounds = Bounds {
     reads: 1,
 };
 
-/// A stream over a key space of its own. Responses are written as one line each:
-/// `watch_id @revision what`, with events as `+key=value/mod` and `-key/mod`, and what was before an
-/// event as `(was value)`.
+/// A stream over a key space of its own. Responses are written as one line each: `watch_id
+/// @revision what`, with events as `+key=value/mod` and `-key/mod`, and what was before an event as
+/// `(was value)`.
 pub(super) struct Bench {
     pub(super) memory: Memory,
     pub(super) hub: WatchHub,

@@ -102,7 +102,15 @@ struct Server {
     memory: Memory,
     hub: WatchHub,
     unpublished: Vec<Batch>,
-    streams: Vec<(Stream, Client, Option<(Read, Chunk)>)>,
+    streams: Vec<Line>,
+}
+
+/// A stream with its two ends.
+struct Line {
+    stream: Stream,
+    client: Client,
+    /// A read of the history that is not done.
+    under_way: Option<(Read, Chunk)>,
 }
 
 /// What a client was promised and what it got.
@@ -153,7 +161,7 @@ impl Server {
                 self.request(at, RequestUnion::CancelRequest(cancel));
             }
             Action::AskForProgress(at) => self.ask_for_progress(at),
-            Action::Tick(at) => self.streams[at].0.tick(),
+            Action::Tick(at) => self.streams[at].stream.tick(),
             Action::Receive(at, times) => (0..times).for_each(|_| {
                 self.receive(at);
             }),
@@ -162,7 +170,7 @@ impl Server {
     }
 
     fn request(&mut self, at: usize, request: RequestUnion) {
-        self.streams[at].0.request(WatchRequest { request_union: Some(request) });
+        self.streams[at].stream.request(WatchRequest { request_union: Some(request) });
     }
 
     fn ask_for_progress(&mut self, at: usize) {
@@ -190,12 +198,12 @@ impl Server {
             watch_id: wish.id,
             fragment: wish.fragment,
         };
-        self.streams[at].1.wishes.push_back((create.clone(), wish));
+        self.streams[at].client.wishes.push_back((create.clone(), wish));
         self.request(at, RequestUnion::CreateRequest(create));
     }
 
     fn read(&mut self, at: usize) {
-        let (stream, _, under_way) = &mut self.streams[at];
+        let Line { stream, under_way, .. } = &mut self.streams[at];
         match under_way.take() {
             Some((read, chunk)) => stream.read(&read, chunk),
             None => {
@@ -209,7 +217,7 @@ impl Server {
 
     /// The client takes one response, if there is one.
     fn receive(&mut self, at: usize) -> Option<WatchResponse> {
-        let (stream, client, _) = &mut self.streams[at];
+        let Line { stream, client, .. } = &mut self.streams[at];
         while let Some(published) = stream.advance() {
             let previous = published.look_up(&*self.memory.past());
             let load = published.load_previous(|| std::future::ready(previous));
@@ -227,18 +235,18 @@ impl Server {
             let mut rounds = 0;
             loop {
                 let received = self.receive(at).is_some();
-                if !received && !self.streams[at].0.is_catching_up() {
+                if !received && !self.streams[at].stream.is_catching_up() {
                     break;
                 }
                 self.read(at);
                 rounds += 1;
                 assert!(rounds < 10_000, "it comes to an end");
             }
-            self.streams[at].1.check_complete(&self.memory);
+            self.streams[at].client.check_complete(&self.memory);
             self.ask_for_progress(at);
             let answer = self.receive(at);
             let head = self.memory.past().revision();
-            let promises = || self.streams[at].1.watchers.values();
+            let promises = || self.streams[at].client.watchers.values();
             if promises().count() > 0 && promises().all(|promise| promise.start <= head) {
                 let answer = answer.expect("an answer to the request for progress");
                 assert_eq!((answer.watch_id, header(&answer)), (NO_WATCHER, head));
@@ -376,17 +384,19 @@ proptest! {
     ) {
         let memory = Memory::default();
         let hub = memory.bounded_hub(bounds);
-        let stream = |_| {
-            (Stream::new(hub.subscribe(), max_response_bytes), Client::default(), None)
+        let line = |_| Line {
+            stream: Stream::new(hub.subscribe(), max_response_bytes),
+            client: Client::default(),
+            under_way: None,
         };
-        let streams = (0..STREAMS).map(stream).collect();
+        let streams = (0..STREAMS).map(line).collect();
         let mut server = Server { memory, hub: hub.clone(), unpublished: Vec::new(), streams };
         for action in actions {
             server.act(action);
         }
         server.settle();
         let counts = hub.counts();
-        let watchers: usize = server.streams.iter().map(|(_, client, _)| client.watchers.len()).sum();
+        let watchers: usize = server.streams.iter().map(|line| line.client.watchers.len()).sum();
         prop_assert_eq!((counts.watchers, counts.catching_up), (watchers, 0));
         drop(server);
         prop_assert_eq!(hub.counts(), crate::watch::Counts::default());
