@@ -56,15 +56,14 @@ pub struct Limits {
     pub election_timeout: Duration,
 }
 
-impl Default for Limits {
-    fn default() -> Limits {
-        Limits {
-            max_request_bytes: 1536 * 1024,
-            max_txn_ops: 128,
-            progress_interval: Duration::from_mins(10),
-            election_timeout: Duration::from_secs(1),
-        }
-    }
+impl Limits {
+    /// etcd's defaults.
+    pub const DEFAULT: Limits = Limits {
+        max_request_bytes: 1536 * 1024,
+        max_txn_ops: 128,
+        progress_interval: Duration::from_mins(10),
+        election_timeout: Duration::from_secs(1),
+    };
 }
 
 /// What a message may have beyond the request limit, so that a request that is a little too large

@@ -101,16 +101,7 @@ impl Raft {
         ));
         let incoming = Incoming::new(open.clone(), heard, parts.storage);
         let (id, peers) = (parts.id, parts.peers);
-        let raft = Raft(Arc::new(Shared {
-            id,
-            open,
-            metrics,
-            leadership,
-            leader,
-            applied,
-            timing,
-            peers,
-        }));
+        let raft = Raft(Arc::new(Shared { id, open, metrics, leadership, leader, applied, peers }));
         Ok((raft, incoming))
     }
 

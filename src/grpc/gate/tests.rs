@@ -16,7 +16,7 @@ use crate::{grpc::gated, types::MemberId};
 
 const CHECK: &str = "/grpc.health.v1.Health/Check";
 const WATCH: &str = "/grpc.health.v1.Health/Watch";
-const LIMITS: Limits = Limits { max_request_bytes: 100, ..Limits::default() };
+const LIMITS: Limits = Limits { max_request_bytes: 100, ..Limits::DEFAULT };
 
 /// The gate before the health service, which needs no node and has a call of each kind.
 struct Edge {

@@ -3,12 +3,7 @@
 use super::*;
 use crate::proto::etcdserverpb::Compare;
 
-const LIMITS: Limits = Limits {
-    max_request_bytes: 1000,
-    max_txn_ops: 3,
-    progress_interval: Duration::from_secs(600),
-    election_timeout: std::time::Duration::from_secs(1),
-};
+const LIMITS: Limits = Limits { max_request_bytes: 1000, max_txn_ops: 3, ..Limits::DEFAULT };
 
 #[track_caller]
 fn check<T>(outcome: Result<T, Invalid>, expected: Option<Invalid>) {
