@@ -237,7 +237,7 @@ fn count_operations(seed: u64) -> u64 {
 
 #[test]
 fn whatever_operation_fails_nothing_acknowledged_is_lost() {
-    for seed in 0..6 {
+    for seed in 0..20 {
         for operation in 0..count_operations(seed) {
             let fault = [Fault::Io, Fault::NoSpace, Fault::Torn][(operation % 3) as usize];
             let (files, mut history) = (FaultyFiles::new(seed), History::new());
@@ -261,7 +261,7 @@ fn whatever_operation_fails_nothing_acknowledged_is_lost() {
 
 #[test]
 fn whenever_power_is_lost_nothing_acknowledged_is_lost() {
-    for seed in 0..6 {
+    for seed in 0..20 {
         for operation in 0..count_operations(seed) {
             let (files, mut history) = (FaultyFiles::new(seed * 1000 + operation), History::new());
             files.fail_after(operation, Fault::Power);
@@ -293,7 +293,7 @@ fn a_full_disk_is_an_error_and_leaves_a_log_that_opens() {
 
 #[test]
 fn any_mixture_of_faults_over_many_restarts_loses_nothing_acknowledged() {
-    for seed in 0..150 {
+    for seed in 0..800 {
         let mut random = StdRng::seed_from_u64(seed);
         let (files, mut history) = (FaultyFiles::new(seed), History::new());
         for round in 0..12 {
