@@ -426,7 +426,9 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(2000))]
 
         #[test]
-        fn no_content_makes_opening_or_reading_panic(one in file(1), two in prop::option::of(file(2))) {
+        fn no_content_makes_opening_or_reading_panic(
+            one in file(1), two in prop::option::of(file(2)),
+        ) {
             let (files, dir) = (FaultyFiles::new(1), PathBuf::from("/log"));
             for (sequence, bytes) in [(1, Some(one)), (2, two)] {
                 if let Some(bytes) = bytes {
