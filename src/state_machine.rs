@@ -1,10 +1,13 @@
 //! The replicated state: what a member must do, and be, after the same log.
 
 use crate::{
-    cluster, lease, mvcc,
+    cluster, lease,
+    mvcc,
     proto::{
         command::Command,
-        etcdserverpb::{DeleteRangeResponse, LeaseGrantResponse, Member, PutResponse, TxnResponse},
+        etcdserverpb::{
+            DeleteRangeResponse, LeaseGrantResponse, Member, PutResponse, TxnResponse,
+        },
         mvccpb::Event,
     },
     storage::{self, Snapshot, Storage},
@@ -52,10 +55,7 @@ pub enum Reply {
     Compact,
     LeaseGrant(LeaseGrantResponse),
     /// The list after the change, and the member it was about.
-    Members {
-        member: Member,
-        members: Vec<Member>,
-    },
+    Members { member: Member, members: Vec<Member> },
 }
 
 /// A deterministic refusal: every member answers the command so, and none changed anything.

@@ -1,6 +1,10 @@
 //! Watching: events from the apply loop to many watchers, each exactly once and in order.
 
-use crate::{proto::SharedEvent, storage::Storage, types::Revision};
+use crate::{
+    proto::SharedEvent,
+    storage::Storage,
+    types::Revision,
+};
 
 /// All events of one revision, encoded once.
 #[derive(Clone, Debug)]
