@@ -145,11 +145,12 @@ impl Log {
         self.handle.0.state()
     }
 
-    /// Entries are readable at once and durable when `flushed` is called. An append at an index that
-    /// exists replaces it and all that follow.
+    /// Entries are readable at once and durable when `flushed` is called. An append at an index
+    /// that exists replaces it and all that follow.
     ///
     /// `flushed` is called exactly once, in the order of the appends, by the writer. Entries that
-    /// do not continue the log are refused (`InvalidInput`) and change nothing.
+    /// do not continue the log are refused at once (`InvalidInput`) and change nothing, and so is
+    /// everything when the writer is gone.
     pub fn append(&self, entries: Vec<Entry>, flushed: Flushed) {
         self.handle.0.append(entries, flushed);
     }
@@ -180,8 +181,8 @@ impl Log {
         self.handle.0.save_committed(committed);
     }
 
-    /// Entries of the index range, from its start on, cut after `max_bytes` of payload but never empty
-    /// unless the range holds none.
+    /// Entries of the index range, from its start on, cut after `max_bytes` of payload but never
+    /// empty unless the range holds none.
     ///
     /// Indexes that were purged or do not exist yet are left out. Reads files when the entries are
     /// no longer in memory, and checks them: a damaged record is `InvalidData`.

@@ -21,10 +21,13 @@ impl Outline {
     /// Whether `entries` are consecutive and continue or replace what is there. A log that holds
     /// nothing and has purged nothing may start anywhere.
     pub(crate) fn accepts(&self, entries: &[Entry]) -> bool {
-        let Some(first) = entries.first().map(|entry| entry.id.index) else { return true };
-        let continues = (self.lowest()..=self.next_index()).contains(&first);
+        let (Some(first), Some(last)) = (entries.first(), entries.last()) else { return true };
+        let continues = (self.lowest()..=self.next_index()).contains(&first.id.index);
+        let follows = |a: &Entry, b: &Entry| a.id.index.checked_add(1) == Some(b.id.index);
         (continues || self.state.last.is_none())
-            && entries.iter().zip(first..).all(|(entry, index)| entry.id.index == index)
+            && entries.is_sorted_by(follows)
+            // There is always a next index.
+            && last.id.index < u64::MAX
             && entries.iter().all(|entry| entry.payload.len() <= ENTRY_BYTES_MAX)
     }
 

@@ -407,7 +407,9 @@ mod tests {
         }
 
         #[test]
-        fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..120), kind in 0u8..8) {
+        fn no_bytes_make_it_panic(
+            bytes in prop::collection::vec(any::<u8>(), 0..120), kind in 0u8..8,
+        ) {
             let _ = frame(&Bytes::from(bytes.clone()), 0);
             let _ = marks(&bytes, 0, 0).count();
             let payload = Bytes::from(bytes);

@@ -344,3 +344,109 @@ impl Window<'_> {
 fn corrupt(segment: &Segment, offset: u64, reason: &'static str) -> Error {
     Error::Corrupt { file: segment.path.clone(), offset, reason }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::{Path, PathBuf};
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{
+        log::{Entry, EntryKind, FaultyFiles, Log, Options, State, record::Mark, segment},
+        types::{LogId, Vote},
+    };
+
+    /// Numbers that are likely to be near something.
+    fn number() -> impl Strategy<Value = u64> {
+        prop_oneof![0..4u64, 500..600u64, (u64::MAX - 3)..=u64::MAX, any::<u64>()]
+    }
+
+    fn log_id() -> impl Strategy<Value = LogId> {
+        (number(), number()).prop_map(|(term, index)| LogId { term, node: 1, index })
+    }
+
+    fn outline() -> impl Strategy<Value = Outline> {
+        let id = || prop::option::of(log_id());
+        (id(), id(), id(), number()).prop_map(|(committed, purged, last, first)| {
+            let vote = Some(Vote { term: first, node: 1, committed: false });
+            Outline { state: State { vote, committed, purged, last }, first }
+        })
+    }
+
+    fn record() -> impl Strategy<Value = Record> {
+        prop_oneof![
+            (log_id(), 1..4u64).prop_map(|(first, count)| {
+                let entry = |index| Entry {
+                    id: LogId { index, ..first },
+                    kind: EntryKind::Command,
+                    payload: Bytes::new(),
+                };
+                let end = first.index.saturating_add(count);
+                Record::Entries((first.index..end).map(entry).collect())
+            }),
+            prop::option::of(log_id()).prop_map(Record::TruncateAfter),
+            log_id().prop_map(Record::PurgeTo),
+            prop::option::of(log_id()).prop_map(Record::Committed),
+            (number(), number()).prop_map(|(offset, durable)| Record::Mark(Mark {
+                salt: 7,
+                offset,
+                durable
+            })),
+        ]
+    }
+
+    /// A file whose checksums are right and whose numbers are not.
+    fn file(sequence: u64) -> impl Strategy<Value = Vec<u8>> {
+        let records = prop::collection::vec(record(), 0..5);
+        let previous = prop::option::of(number());
+        let right = (any::<bool>(), outline(), prop::option::of(0..1usize << 11));
+        (number(), previous, right, records).prop_map(
+            move |(capacity, previous, (plain, outline, cut), records)| {
+                let header = Header {
+                    group: 0,
+                    sequence,
+                    salt: 7,
+                    capacity: if plain { 2048 } else { capacity },
+                    previous: previous.map(|offset| End { offset, chain: 0 }),
+                    outline: if plain { Outline::default() } else { outline },
+                };
+                let (mut bytes, mut chain) = (header.encode(), header.start().chain);
+                for record in &records {
+                    chain = record::encode(&mut bytes, chain, 0, record);
+                }
+                bytes.resize(2048, 0);
+                bytes.truncate(cut.unwrap_or(2048));
+                bytes
+            },
+        )
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+
+        #[test]
+        fn no_content_makes_opening_or_reading_panic(
+            one in file(1), two in prop::option::of(file(2)),
+        ) {
+            let (files, dir) = (FaultyFiles::new(1), PathBuf::from("/log"));
+            for (sequence, bytes) in [(1, Some(one)), (2, two)] {
+                if let Some(bytes) = bytes {
+                    files.set_content(&Path::new(&dir).join(segment::file_name(sequence)), bytes);
+                }
+            }
+            let options = Options { dir, group: 0, segment_bytes: 4096, cache_bytes: 0 };
+            if let Ok((log, writer)) = Log::open(Arc::new(files), options) {
+                let _ = log.entries(0..u64::MAX, usize::MAX);
+                let last = log.state().last;
+                let id = LogId { term: 9, node: 1, index: after(last) };
+                let entry = Entry { id, kind: EntryKind::Blank, payload: Bytes::new() };
+                log.append(vec![entry], Box::new(|_| ()));
+                log.truncate_after(last);
+                log.purge(id);
+                drop(log);
+                futures::executor::block_on(writer.run());
+            }
+        }
+    }
+}

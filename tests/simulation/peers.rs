@@ -10,7 +10,7 @@ use futures::{FutureExt, StreamExt, future::BoxFuture, stream::BoxStream};
 use orrery::{
     proto::etcdserverpb::Member,
     raft::{
-        frame::PAYLOAD_BYTES_MAX,
+        PAYLOAD_BYTES_MAX,
         message::{
             AppendReply, AppendRequest, Failed, SnapshotReply, SnapshotStart, TransferReply,
             TransferRequest, VoteReply, VoteRequest,
