@@ -283,8 +283,9 @@ impl RaftStateMachine<TypeConfig> for ApplyHandle {
         meta: &SnapshotMetaOf<TypeConfig>,
         snapshot: SnapshotData,
     ) -> io::Result<()> {
-        let SnapshotData::Incoming(import) = snapshot else {
-            return Err(io::Error::other("a member's own snapshot can't be installed in it"));
+        let import = match snapshot {
+            SnapshotData::Incoming(import) => import,
+            SnapshotData::Outgoing(picture) => copy(&picture, &self.storage)?,
         };
         let position = Position {
             applied: meta.last_log_id.as_ref().map(log_id_from_open),
@@ -304,6 +305,15 @@ impl RaftStateMachine<TypeConfig> for ApplyHandle {
             snapshot: SnapshotData::Outgoing(snapshot),
         }))
     }
+}
+
+/// A picture of one store as what another one has received.
+fn copy(picture: &storage::Snapshot, to: &Storage) -> io::Result<storage::Import> {
+    let mut import = to.begin_import().map_err(io::Error::other)?;
+    for chunk in picture.export() {
+        import.chunk(chunk.map_err(io::Error::other)?).map_err(io::Error::other)?;
+    }
+    Ok(import)
 }
 
 /// Builds what openraft calls a snapshot: makes the state durable, so that the log may be purged. Data is

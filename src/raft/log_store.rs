@@ -1,6 +1,6 @@
 //! The Raft log as openraft sees it.
 
-use std::{fmt::Debug, io, ops::RangeBounds};
+use std::{fmt::Debug, io, ops::RangeBounds, sync::Arc};
 
 use futures::{Stream, stream};
 use openraft::{
@@ -14,7 +14,7 @@ use super::type_config::{
     OpenEntry, TypeConfig, entry_from_open, entry_to_open, log_id_from_open, log_id_to_open,
     vote_from_open, vote_to_open,
 };
-use crate::{log::Log, storage::Storage, types::LogId};
+use crate::{log::Log, types::LogId};
 
 /// Payload bytes read from the log at a time, for replication and for applying.
 ///
@@ -22,16 +22,19 @@ use crate::{log::Log, storage::Storage, types::LogId};
 /// follower's backlog does not hold up the next heartbeat.
 const READ_BYTES_MAX: usize = 1 << 20;
 
-/// The log, with the state beside it, since the log may be dropped only as far as the state is durable.
+/// Tells how far the state would survive a crash now.
+type Durable = Arc<dyn Fn() -> Option<LogId> + Send + Sync>;
+
+/// The log, which may be dropped only as far as the state is durable.
 #[derive(Clone)]
 pub(crate) struct LogStore {
     log: Log,
-    storage: Storage,
+    durable: Durable,
 }
 
 impl LogStore {
-    pub(crate) fn new(log: Log, storage: Storage) -> LogStore {
-        LogStore { log, storage }
+    pub(crate) fn new(log: Log, durable: Durable) -> LogStore {
+        LogStore { log, durable }
     }
 
     fn read(&self, start: u64, end: u64) -> io::Result<Vec<OpenEntry>> {
@@ -151,7 +154,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     /// hold everything that the state has lost. openraft asks again with the next snapshot.
     async fn purge(&mut self, upto: LogIdOf<TypeConfig>) -> io::Result<()> {
         let upto = log_id_from_open(&upto);
-        let allowed = self.storage.durable().map(|durable| oldest(upto, durable));
+        let allowed = (self.durable)().map(|durable| oldest(upto, durable));
         if let Some(allowed) = allowed
             && self.log.state().purged.is_none_or(|purged| purged.index < allowed.index)
         {

@@ -83,7 +83,8 @@ impl Raft {
         parts.workers.run("log", parts.writer.run())?;
 
         let outgoing = Outgoing { peers: parts.peers.clone(), timeout: parts.timing.heartbeat * 5 };
-        let store = LogStore::new(parts.log, parts.storage.clone());
+        let durable = parts.storage.clone();
+        let store = LogStore::new(parts.log, Arc::new(move || durable.durable()));
         let built = OpenRaft::build(parts.id.0, Arc::new(config), outgoing, store, handle).await;
         let open = built.map_err(|fatal| StartError::Raft(fatal.to_string()))?;
 

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use openraft::{
     StorageError,
+    entry::RaftEntry,
+    storage::{IOFlushed, RaftLogStorage},
     testing::log::{StoreBuilder, Suite},
 };
 
@@ -13,11 +15,11 @@ use crate::{
     raft::{
         applied::Applied,
         apply::{Applier, ApplyHandle},
-        type_config::TypeConfig,
+        type_config::{OpenEntry, TypeConfig, log_id_to_open},
     },
     state_machine::StateMachine,
     storage::{Place, Storage},
-    types::Revision,
+    types::{LogId, Revision},
     watch::WatchHub,
 };
 
@@ -37,13 +39,34 @@ impl StoreBuilder<TypeConfig, LogStore, ApplyHandle> for Builder {
             applied: Applied::default(),
             outlet: Box::new(drop),
         };
+        // The suite purges what it never applied.
+        let durable = Arc::new(|| Some(LogId { term: u64::MAX, node: u64::MAX, index: u64::MAX }));
         let (handle, applying) = applier.split();
         tokio::spawn(applying);
-        Ok(((), LogStore::new(log, storage), handle))
+        Ok(((), LogStore::new(log, durable), handle))
     }
 }
 
 #[tokio::test]
 async fn openrafts_own_suite_passes() {
     Suite::test_all(Builder).await.unwrap();
+}
+
+#[tokio::test]
+async fn the_log_is_not_purged_past_what_the_state_would_survive_with() {
+    let (_, mut store, _) = Builder.build().await.unwrap();
+    let id = |index| LogId { term: 1, node: 1, index };
+    let entry = |index| OpenEntry::new_blank(log_id_to_open(id(index)));
+    store.append((0..10).map(entry), IOFlushed::noop()).await.unwrap();
+    let purged = |store: &LogStore| store.log.state().purged.map(|id| id.index);
+
+    store.durable = Arc::new(|| None);
+    store.purge(log_id_to_open(id(5))).await.unwrap();
+    assert_eq!(purged(&store), None);
+    store.durable = Arc::new(move || Some(id(3)));
+    store.purge(log_id_to_open(id(5))).await.unwrap();
+    assert_eq!(purged(&store), Some(3));
+    store.durable = Arc::new(move || Some(id(8)));
+    store.purge(log_id_to_open(id(5))).await.unwrap();
+    assert_eq!(purged(&store), Some(5));
 }
