@@ -221,6 +221,7 @@ impl Running {
             outlet: Box::new(move |notice| announcer.announce(notice)),
             peers: peers.clone(),
             workers: options.workers,
+            seed: options.seed,
         })
         .await?;
 
