@@ -14,6 +14,7 @@ pub mod message;
 pub mod network;
 mod outgoing;
 pub mod peers;
+mod runtime;
 mod start;
 mod type_config;
 

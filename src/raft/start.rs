@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use super::{
     Leadership, OpenRaft, Outlet, Raft, Retention, Shared, Timing, applied::Applied,
     apply::Applier, config::openraft_config, incoming::Incoming, leadership::Heard,
-    log_store::LogStore, outgoing::Outgoing, peers::Peers, watch_leadership,
+    log_store::LogStore, outgoing::Outgoing, peers::Peers, runtime, watch_leadership,
 };
 use crate::{
     log::{self, Log, Writer},
@@ -31,7 +31,7 @@ pub struct Parts {
     pub outlet: Outlet,
     pub peers: Peers,
     pub workers: Workers,
-    /// Of what is random and not secret.
+    /// Of the randomness in elections.
     pub seed: u64,
 }
 
@@ -89,7 +89,8 @@ impl Raft {
         let outgoing = Outgoing { peers: parts.peers.clone(), timeout: parts.timing.heartbeat * 5 };
         let durable = parts.storage.clone();
         let store = LogStore::new(parts.log, Arc::new(move || durable.durable()));
-        let built = OpenRaft::build(parts.id.0, Arc::new(config), outgoing, store, handle).await;
+        let built = OpenRaft::build(parts.id.0, Arc::new(config), outgoing, store, handle);
+        let built = runtime::seeded(parts.seed, built).await;
         let open = built.map_err(|fatal| StartError::Raft(fatal.to_string()))?;
 
         let heard = Heard::default();
