@@ -20,7 +20,7 @@ use super::{
         vote_from_open, vote_to_open,
     },
 };
-use crate::storage::{self, Position, Storage};
+use crate::storage::{Position, Storage, off_thread};
 
 /// Takes what other members send. Clones share it.
 #[derive(Clone)]
@@ -133,10 +133,11 @@ impl Incoming {
         let membership = decode_stored_membership(start.meta).map_err(failed)?;
         let position = Position { applied: start.last, membership };
         let storage = self.storage.clone();
-        let mut import = on_disk(move || storage.begin_import()).await?;
+        let mut import = off_thread(move || storage.begin_import()).await.map_err(failed)?;
         while let Some(chunk) = chunks.next().await {
             let chunk = chunk.map_err(failed)?;
-            import = on_disk(move || import.chunk(chunk).map(|()| import)).await?;
+            let taken = off_thread(move || import.chunk(chunk).map(|()| import));
+            import = taken.await.map_err(failed)?;
             self.heard.now();
         }
         let (last_log_id, last_membership) = open_position(position).map_err(failed)?;
@@ -168,13 +169,6 @@ fn append_reply(result: StreamAppendResult<TypeConfig>) -> AppendReply {
         Err(StreamAppendError::Conflict(id)) => AppendReply::Conflict(log_id_from_open(&id)),
         Err(StreamAppendError::HigherVote(vote)) => AppendReply::HigherVote(vote_from_open(&vote)),
     }
-}
-
-/// Work that blocks on the disk, on a thread that may.
-async fn on_disk<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, storage::Error> + Send + 'static,
-) -> Result<T, Failed> {
-    tokio::task::spawn_blocking(work).await.map_err(failed)?.map_err(failed)
 }
 
 fn failed(error: impl ToString) -> Failed {

@@ -339,10 +339,10 @@ fn open_error(error: PeerError) -> OpenError {
 /// The store's rows, read on a thread that may block, a few chunks ahead of what has been sent.
 fn read_chunks(picture: storage::Snapshot) -> ReceiverStream<io::Result<Bytes>> {
     let (sender, chunks) = mpsc::channel(CHUNKS_AHEAD);
-    tokio::task::spawn_blocking(move || {
+    storage::spawn_off_thread(async move {
         for chunk in picture.export() {
             let chunk = chunk.map_err(io::Error::other);
-            if sender.blocking_send(chunk).is_err() {
+            if sender.send(chunk).await.is_err() {
                 // Nobody sends it any more.
                 return;
             }
@@ -405,7 +405,8 @@ mod tests {
             payload_bytes_max: PAYLOAD_BYTES_MAX,
             seed: 1,
         });
-        Way { peers, to: MemberId(to), lane, timeout: Duration::from_secs(1) }
+        let snapshots_sent = SnapshotsSent::default();
+        Way { peers, to: MemberId(to), lane, timeout: Duration::from_secs(1), snapshots_sent }
     }
 
     /// openraft pauses inside of its stream of requests, so who does not take one gets no pause.
