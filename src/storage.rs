@@ -6,6 +6,7 @@ mod batch;
 mod cursor;
 mod directory;
 mod engine;
+mod off_thread;
 mod snapshot;
 mod transfer;
 
@@ -30,6 +31,7 @@ use tables::Table;
 
 pub use batch::Batch;
 pub use cursor::Cursor;
+pub(crate) use off_thread::{off_thread, spawn_off_thread};
 pub use snapshot::Snapshot;
 pub use transfer::{CHUNK_BYTES, Export, Import};
 

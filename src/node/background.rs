@@ -16,7 +16,7 @@ use crate::{
         reconcile::{self, RaftMembers, Step},
     },
     raft::{Raft, Retention},
-    storage::Storage,
+    storage::{Storage, off_thread},
     types::{MemberId, Revision},
 };
 
@@ -92,22 +92,21 @@ pub(crate) async fn compact(
     while !raft.is_stopped() {
         let target = storage.clone();
         // The floor that this step finds, or a newer one, is reached when nothing is left to do.
-        let step = tokio::task::spawn_blocking(move || {
+        let step = off_thread(move || {
             let floor = mvcc::View::new(target.snapshot())?.floor();
             mvcc::compaction::step(&target).map(|more| (more, floor)).map_err(mvcc::Error::from)
         });
         match step.await {
-            Ok(Ok((true, _))) => tokio::time::sleep(COMPACTION_PAUSE).await,
-            Ok(Ok((false, floor))) => {
+            Ok((true, _)) => tokio::time::sleep(COMPACTION_PAUSE).await,
+            Ok((false, floor)) => {
                 done.send_replace(floor);
                 wake.notified().await;
             }
             // The same trouble stops the apply thread, and with it the member.
-            Ok(Err(error)) => {
+            Err(error) => {
                 warn!(%error, "a compaction could not go on");
                 wake.notified().await;
             }
-            Err(_) => return,
         }
     }
 }

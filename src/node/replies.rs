@@ -2,7 +2,7 @@
 //! that has its answer finds its own write here.
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard},
 };
 
@@ -41,8 +41,9 @@ struct Shared {
 #[derive(Default)]
 struct Pending {
     last: u64,
-    /// Bounded by the admission control of the proposer.
-    waiting: HashMap<u64, oneshot::Sender<Fate>>,
+    /// Bounded by the admission control of the proposer. In order, so that whoever waits is woken in the
+    /// same order in every run of a simulation.
+    waiting: BTreeMap<u64, oneshot::Sender<Fate>>,
 }
 
 impl Replies {

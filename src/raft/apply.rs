@@ -330,10 +330,7 @@ impl RaftSnapshotBuilder<TypeConfig> for Flusher {
         let snapshot = self.storage.snapshot();
         let meta = snapshot_meta(&snapshot)?;
         let storage = self.storage.clone();
-        tokio::task::spawn_blocking(move || storage.flush())
-            .await
-            .map_err(io::Error::other)?
-            .map_err(io::Error::other)?;
+        storage::off_thread(move || storage.flush()).await.map_err(io::Error::other)?;
         Ok(SnapshotOf::<TypeConfig, SnapshotData> {
             meta,
             snapshot: SnapshotData::Outgoing(snapshot),

@@ -302,10 +302,10 @@ fn open_error(error: PeerError) -> OpenError {
 /// The store's rows, read on a thread that may block, a few chunks ahead of what has been sent.
 fn read_chunks(picture: storage::Snapshot) -> ReceiverStream<io::Result<Bytes>> {
     let (sender, chunks) = mpsc::channel(CHUNKS_AHEAD);
-    tokio::task::spawn_blocking(move || {
+    storage::spawn_off_thread(async move {
         for chunk in picture.export() {
             let chunk = chunk.map_err(io::Error::other);
-            if sender.blocking_send(chunk).is_err() {
+            if sender.send(chunk).await.is_err() {
                 // Nobody sends it any more.
                 return;
             }

@@ -1,13 +1,15 @@
 //! Putting a member of the Raft group together and setting it going.
 
-use std::{io, sync::Arc};
+use std::{io, sync::Arc, time::Duration};
+
+use rand::{Rng, SeedableRng, rngs::StdRng};
 
 use tokio::sync::watch;
 
 use super::{
     Leadership, OpenRaft, Outlet, Raft, Retention, Shared, Timing, applied::Applied,
     apply::Applier, config::openraft_config, incoming::Incoming, leadership::Heard,
-    log_store::LogStore, outgoing::Outgoing, peers::Peers, watch_leadership,
+    log_store::LogStore, outgoing::Outgoing, peers::Peers, runtime, watch_leadership,
 };
 use crate::{
     log::{self, Log, Writer},
@@ -29,6 +31,8 @@ pub struct Parts {
     pub outlet: Outlet,
     pub peers: Peers,
     pub workers: Workers,
+    /// Of the randomness in elections.
+    pub seed: u64,
 }
 
 /// Where the log's writer and the apply loop run: both block on the disk.
@@ -62,7 +66,7 @@ impl Raft {
     ///
     /// # Errors
     /// The settings contradict each other, or the log or the state can't be read.
-    pub async fn start(parts: Parts) -> Result<(Raft, Incoming), StartError> {
+    pub async fn start(parts: Parts) -> Result<(Raft, Incoming, FirstElection), StartError> {
         let config = openraft_config(parts.timing, parts.retention)?;
         let machine = StateMachine::open(parts.storage.clone())?;
         let applied = Applied::default();
@@ -85,7 +89,8 @@ impl Raft {
         let outgoing = Outgoing { peers: parts.peers.clone(), timeout: parts.timing.heartbeat * 5 };
         let durable = parts.storage.clone();
         let store = LogStore::new(parts.log, Arc::new(move || durable.durable()));
-        let built = OpenRaft::build(parts.id.0, Arc::new(config), outgoing, store, handle).await;
+        let built = OpenRaft::build(parts.id.0, Arc::new(config), outgoing, store, handle);
+        let built = runtime::seeded(parts.seed, built).await;
         let open = built.map_err(|fatal| StartError::Raft(fatal.to_string()))?;
 
         let heard = Heard::default();
@@ -100,15 +105,40 @@ impl Raft {
             shown,
             leader_shown,
         ));
-        let incoming = Incoming::new(open.clone(), heard, parts.storage);
+        let incoming = Incoming::new(open.clone(), heard.clone(), parts.storage);
         let (id, peers) = (parts.id, parts.peers);
         let raft = Raft(Arc::new(Shared { id, open, metrics, leadership, leader, applied, peers }));
-        Ok((raft, incoming))
+        let pause = StdRng::seed_from_u64(parts.seed).random_range(0.0..1.0);
+        let first = FirstElection { heard, after: (parts.timing.heartbeat * 3).mul_f64(pause) };
+        Ok((raft, incoming, first))
     }
 
     /// Begins to stand for elections and to vote. Before this, nothing is sent.
-    pub fn run(&self) {
+    pub fn run(&self, first: FirstElection) {
         self.0.open.run();
+        tokio::spawn(first.hold(self.clone()));
+    }
+}
+
+/// A member that has just started has no leader to wait for: it asks for votes at once if nobody leads it
+/// by then, where openraft would wait for an election timeout. It begins with a pre-vote, which a quorum
+/// that has a leader refuses, so a restart disturbs nobody. etcd does the same
+/// (`--initial-election-tick-advance`).
+pub struct FirstElection {
+    heard: Heard,
+    /// Random, so that members that start together do not take each other's votes; short beside an
+    /// election timeout.
+    after: Duration,
+}
+
+impl FirstElection {
+    async fn hold(self, raft: Raft) {
+        tokio::time::sleep(self.after).await;
+        let leads = raft.0.leader.borrow().is_some();
+        if self.heard.last().is_none() && !leads && raft.is_voter() {
+            // An error is Raft's end, which is announced elsewhere.
+            let _ = raft.0.open.trigger().elect(true).await;
+        }
     }
 }
 

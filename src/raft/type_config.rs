@@ -11,6 +11,7 @@ use openraft::{
     vote::RaftLeaderId,
 };
 
+use super::runtime::SeededTokio;
 use crate::{
     log,
     types::{LogId, Vote},
@@ -22,6 +23,7 @@ openraft::declare_raft_types!(
         D = EncodedCommand,
         R = (),
         Node = EmptyNode,
+        AsyncRuntime = SeededTokio,
 );
 
 /// An encoded `orrery.Command`.

@@ -1,7 +1,7 @@
 //! Which streams there are and what they watch, so that each revision goes where it is wanted.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
 
@@ -24,7 +24,8 @@ const UNSUBSCRIBED_AT_ONCE: usize = 64;
 #[derive(Default)]
 pub(crate) struct Registry {
     next_id: StreamId,
-    subscribers: HashMap<StreamId, Subscriber>,
+    /// In order, so that streams are woken in the same order in every run of a simulation.
+    subscribers: BTreeMap<StreamId, Subscriber>,
     interests: KeyIndex<StreamId>,
     /// The part of `interests` that asks for `prev_kv`.
     previous: KeyIndex<StreamId>,

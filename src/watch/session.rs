@@ -1,17 +1,14 @@
 //! A stream with what drives it: waiting for the apply loop, and reading the store.
 
-use std::{future, panic, sync::Arc};
+use std::sync::Arc;
 
 use futures::future::BoxFuture;
-use tokio::{
-    runtime::{Handle, RuntimeFlavor},
-    sync::OwnedSemaphorePermit,
-    task,
-};
+use tokio::sync::OwnedSemaphorePermit;
 
 use crate::{
     mvcc,
     proto::etcdserverpb::{WatchRequest, WatchResponse},
+    storage::off_thread,
     watch::{
         WatchHub,
         history::{Chunk, Read},
@@ -132,24 +129,6 @@ impl WatchHub {
         };
         published.load_previous(look_up).await?;
         Ok(Found::Previous)
-    }
-}
-
-/// Runs a read of the store where it holds up no other task.
-///
-/// A runtime with one thread has no such place, and reads where it is: so a simulation stays exact.
-async fn off_thread<T: Send + 'static>(read: impl FnOnce() -> T + Send + 'static) -> T {
-    let flavor = Handle::try_current().map(|runtime| runtime.runtime_flavor());
-    if !matches!(flavor, Ok(RuntimeFlavor::MultiThread)) {
-        return read();
-    }
-    match task::spawn_blocking(read).await {
-        Ok(found) => found,
-        Err(error) => match error.try_into_panic() {
-            Ok(panic) => panic::resume_unwind(panic),
-            // The runtime is shutting down, and this task with it.
-            Err(_) => future::pending().await,
-        },
     }
 }
 
