@@ -11,10 +11,10 @@ CLUSTER := m1=http://127.0.0.1:2380,m2=http://127.0.0.1:22380,m3=http://127.0.0.
 ENDPOINTS := 127.0.0.1:2379,127.0.0.1:22379,127.0.0.1:32379
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build run cluster compose test check bench fuzz simulate
+.PHONY: help setup build run cluster compose test check fuzz simulate
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## install what the build needs and is missing
 	@missing=(); \
@@ -72,24 +72,15 @@ compose: ## start three members with mutual TLS in containers
 	docker compose -f deploy/compose.yml up --build
 
 test: setup ## everything that must pass: check, then all tests; prints how long it took
-	@begin=$$(date +%s); build=warm; \
-	compgen -G '$(CARGO_TARGET_DIR)/release/deps/librocksdb-*.rlib' >/dev/null || build=cold; \
-	$(MAKE) --no-print-directory check && cargo test --release --workspace; result=$$?; \
-	took=$$(( $$(date +%s) - begin )); \
-	echo "make test: $$(( took / 60 )) min $$(( took % 60 )) s from a $$build build," \
-	  "exit status $$result"; \
-	exit $$result
+	@tests/everything.sh
 
-check: setup ## formatting, lints, house rules; licences and advisories if cargo-deny is there
+check: setup ## formatting, lints, documentation, house rules; with cargo-deny licences and advisories
 	cargo fmt --all --check
 	cargo clippy --release --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --release --workspace --no-deps --document-private-items
 	cargo test --release --quiet --test tidy
 	@if command -v cargo-deny >/dev/null; then cargo deny check; \
-	else echo 'cargo-deny is not installed: licences and advisories were not checked'; fi
-
-bench: setup ## measure, against etcd where that can be built
-	@if [ -x benches/compare ]; then benches/compare; fi
-	cargo bench
+	else echo 'SKIPPED licences and advisories: cargo-deny is not installed'; fi
 
 fuzz: setup ## feed the decoders with garbage, 5 minutes each
 	@if [ -x fuzz/run ]; then fuzz/run; else echo 'make fuzz: not there yet' >&2; exit 1; fi
@@ -98,3 +89,5 @@ simulate: setup ## three members in one process, with faults, from many seeds (S
 	@if [ -e tests/simulation.rs ]; then \
 	  SEED='$(SEED)' SEEDS='$(or $(SEEDS),2000)' cargo test --release --test simulation -- --nocapture; \
 	else echo 'make simulate: not there yet' >&2; exit 1; fi
+
+include tests/tests.mk

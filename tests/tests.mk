@@ -6,38 +6,37 @@
 PEERS = $$(tests/interop/build-peers.sh)
 CLUSTER_TEST = cargo test --release --test cluster --
 COMPARE = ETCD_BIN=$(PEERS)/etcd cargo bench --bench compare --
-# What cargo calls the binary that it just built, wherever its target directory is.
-BUILT_BIN = $$(cargo build --release --bin orrery --message-format=json 2>/dev/null \
-	| sed -n 's/.*"executable":"\([^"]*\)".*/\1/p')
+# Built with the tests, so that nothing is built twice: tests turn on features of dependencies.
+TESTED_BIN = $${ORRERY_BIN:-$$(cargo test --release --quiet --no-run --test command_line >&2 \
+	&& echo $(ORRERY))}
 
 .PHONY: peers interop cluster-tests cluster-tests-etcd fault-rounds big-restart bench gap compose-test
 
-peers: ## Build the etcd to compare with (a minute; then cached)
+peers: ## build the etcd to compare with (a minute; then cached)
 	@tests/interop/build-peers.sh
 
 interop: ## Go clientv3 and etcdctl against the server
-	cargo build --release --bin orrery
-	peers=$(PEERS) && server=$$(realpath $${ORRERY_BIN:-$(BUILT_BIN)}) && cd tests/interop \
+	peers=$(PEERS) && server=$$(realpath $(TESTED_BIN)) && cd tests/interop \
 		&& ETCD=$$peers/etcd ETCDCTL=$$peers/etcdctl ORRERY_BIN=$$server go test -count=1 -timeout 20m ./...
 
-cluster-tests: ## Members killed, stopped and cut off from power under traffic
+cluster-tests: ## members killed, stopped and cut off from power under traffic
 	$(CLUSTER_TEST) --test-threads=1
 
-cluster-tests-etcd: ## The same against a real etcd: the tests prove themselves
+cluster-tests-etcd: ## the same against a real etcd: the tests prove themselves
 	ORRERY_BIN=$(PEERS)/etcd $(CLUSTER_TEST) --test-threads=1
 
-fault-rounds: ## Twenty rounds of kills and ten of power loss
+fault-rounds: ## twenty rounds of kills and ten of power loss
 	ORRERY_FAULT_ROUNDS=20 $(CLUSTER_TEST) --nocapture --test-threads=1 kills::
 	ORRERY_FAULT_ROUNDS=10 $(CLUSTER_TEST) --nocapture --test-threads=1 power_loss::
 
 big-restart: ## 1 GiB loaded, SIGKILL, restart: time to the first get, and memory
 	$(CLUSTER_TEST) --ignored --nocapture --test-threads=1 big_restart::
 
-bench: ## Throughput, latency and server CPU per operation beside etcd
+bench: ## throughput, latency and server CPU per operation beside etcd
 	$(COMPARE) speed
 
-gap: ## Time without acknowledged writes when the leader is killed or stopped, beside etcd
+gap: ## time without acknowledged writes when the leader is killed or stopped, beside etcd
 	$(COMPARE) gap
 
 compose-test: ## deploy/compose.yml on a local engine, one container killed (root)
-	deploy/test-compose.sh $${ORRERY_BIN:-$(BUILT_BIN)} $(PEERS)/etcdctl
+	binary=$(TESTED_BIN) && deploy/test-compose.sh $$binary $(PEERS)/etcdctl

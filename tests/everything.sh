@@ -1,0 +1,43 @@
+#!/bin/bash
+# All that must pass: `make test`. What this machine cannot do is skipped, and counted at the end.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+
+began=$(date +%s)
+build=warm
+compgen -G "$CARGO_TARGET_DIR/release/deps/librocksdb-*.rlib" >/dev/null || build=cold
+output=$(mktemp -t orrery-test-XXXXXX)
+trap 'rm -f "$output"' EXIT
+failed=()
+
+# Runs one step; the ones after a failed step still run.
+step() {
+    local name=$1
+    shift
+    echo "=== $name"
+    "$@" 2>&1 | tee -a "$output" || failed+=("$name")
+}
+
+skip() {
+    echo "SKIPPED $*" | tee -a "$output"
+}
+
+step check make --no-print-directory check
+# One build for everything: it makes the binary, too, which the Go tests then use.
+step tests cargo test --release --workspace --no-fail-fast
+if command -v go >/dev/null; then
+    step interop make --no-print-directory interop ORRERY_BIN="$CARGO_TARGET_DIR/release/orrery"
+else
+    skip "Go clientv3, etcdctl and the comparison with etcd: Go is not installed"
+fi
+
+echo
+took=$(($(date +%s) - began))
+skipped=$(grep -c '^SKIPPED ' "$output")
+if [ "$skipped" -gt 0 ]; then
+    echo "NOT TESTED HERE, $skipped parts:"
+    sed -n 's/^SKIPPED /  - /p' "$output"
+fi
+echo "make test: $((took / 60)) min $((took % 60)) s, $build build; $skipped parts skipped;" \
+    "failed: ${failed[*]:-nothing}"
+[ "${#failed[@]}" -eq 0 ]
