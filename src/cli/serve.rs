@@ -68,7 +68,7 @@ async fn serve(config: Config, data_dir: DataDir, tls: Tls) -> anyhow::Result<Ex
 }
 
 /// Tells when the member serves, and returns when it has stopped by itself.
-async fn watch(serving: &Serving) {
+async fn watch(serving: &Serving) -> ExitCode {
     let ready = async {
         serving.ready().await;
         info!("ready to serve client requests");
@@ -79,13 +79,18 @@ async fn watch(serving: &Serving) {
         ended = serving.ended() => ended,
     };
     match ended {
-        Ended::Removed => error!("the member has been permanently removed from the cluster"),
+        // Not a failure: whoever restarts what fails must leave it alone.
+        Ended::Removed => {
+            warn!("the member has been permanently removed from the cluster");
+            return ExitCode::SUCCESS;
+        }
         Ended::DataLost => error!(
             "the cluster knows this member with another data directory: its data was lost, and with \
              it what it has promised; remove the member and add it again"
         ),
         Ended::Failed(reason) => error!(reason, "the member can't go on"),
     }
+    ExitCode::FAILURE
 }
 
 /// Files that flags name are read before anything is written, so that a wrong name leaves no trace.
@@ -167,12 +172,12 @@ async fn forward(mut signal: Signal, name: &'static str, to: mpsc::Sender<&'stat
 /// once.
 async fn until_stopped<S: Future<Output = ()>>(
     mut signals: mpsc::Receiver<&'static str>,
-    ended: impl Future<Output = ()>,
+    ended: impl Future<Output = ExitCode>,
     stop: impl FnOnce() -> S,
 ) -> ExitCode {
     tokio::select! {
         Some(signal) = signals.recv() => info!(signal, "received signal; stopping"),
-        () = ended => return ExitCode::FAILURE,
+        code = ended => return code,
     }
     tokio::select! {
         () = stop() => ExitCode::SUCCESS,
@@ -195,7 +200,8 @@ mod tests {
         for _ in 0..signals {
             sender.send("SIGTERM").await.unwrap();
         }
-        let trouble = async move { if fails { ready(()).await } else { pending().await } };
+        let trouble =
+            async move { if fails { ready(ExitCode::FAILURE).await } else { pending().await } };
         let stop = || async move { if stops { ready(()).await } else { pending().await } };
         until_stopped(receiver, trouble, stop).await
     }

@@ -138,6 +138,7 @@ impl Applier {
 
     fn apply(&mut self, entries: Vec<state_machine::Entry>) -> io::Result<()> {
         let Some(last) = entries.last().map(|entry| entry.id) else { return Ok(()) };
+        check_continues(self.machine.position().applied, &entries)?;
         let contents = entries.iter().map(|entry| (entry.id, content(entry)));
         let contents: Vec<(LogId, Content)> = contents.collect();
         let mut applied = self.machine.apply(entries).map_err(io::Error::other)?;
@@ -163,6 +164,19 @@ impl Applier {
         (self.outlet)(Notice::Replaced(id));
         Ok(())
     }
+}
+
+/// A log with a hole must not be passed over without a word.
+fn check_continues(applied: Option<LogId>, entries: &[state_machine::Entry]) -> io::Result<()> {
+    let mut before = applied.map(|id| id.index);
+    for entry in entries {
+        if before.is_some_and(|before| entry.id.index != before + 1) {
+            let text = format!("entry {} is to be applied after {before:?}", entry.id.index);
+            return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+        }
+        before = Some(entry.id.index);
+    }
+    Ok(())
 }
 
 fn content(entry: &state_machine::Entry) -> Content {
@@ -355,4 +369,26 @@ pub(crate) fn open_position(
         ),
     };
     Ok((position.applied.map(log_id_to_open), membership))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hole_in_the_log_is_not_passed_over() {
+        #[track_caller]
+        fn check(applied: Option<u64>, entries: &[u64], continues: bool) {
+            let id = |index| LogId { term: 1, node: 1, index };
+            let entry =
+                |index: &u64| state_machine::Entry { id: id(*index), payload: Payload::Blank };
+            let entries: Vec<_> = entries.iter().map(entry).collect();
+            assert_eq!(check_continues(applied.map(id), &entries).is_ok(), continues);
+        }
+        check(None, &[0, 1], true);
+        check(Some(4), &[5, 6], true);
+        check(Some(4), &[6], false);
+        check(Some(4), &[4, 5], false);
+        check(Some(4), &[5, 7], false);
+    }
 }

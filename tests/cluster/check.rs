@@ -20,7 +20,8 @@ const READ_BACK_DEADLINE: Duration = Duration::from_secs(30);
 pub(crate) async fn faults(cluster: &Cluster, record: &Record) -> Vec<String> {
     let mut faults = record.faults.clone();
     let (_keep, last) = watch::channel(record.last_revision);
-    for (at, endpoint) in cluster.endpoints().into_iter().enumerate() {
+    for at in cluster.indices() {
+        let endpoint = cluster.endpoint(at);
         let reading = timeout(READ_BACK_DEADLINE, watch_on(vec![endpoint], last.clone())).await;
         let Ok(history) = reading else {
             faults.push(format!("member {at} does not show its history up to the last write"));

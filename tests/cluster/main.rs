@@ -9,6 +9,7 @@ mod disk;
 mod kills;
 mod machine;
 mod members;
+mod membership;
 mod power_loss;
 mod traffic;
 mod wrong_requests;

@@ -4,7 +4,7 @@ use std::{
     fs::{self, File},
     net::SocketAddr,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, Command, ExitStatus, Stdio},
     time::{Duration, Instant},
 };
 
@@ -62,6 +62,8 @@ impl Setup {
             log: self.home.path().join(format!("m{at}.log")),
             log_read: 0,
             process: None,
+            founder: true,
+            removed: false,
         }
     }
 }
@@ -103,6 +105,10 @@ struct Member {
     /// Bytes of the log that earlier processes of this member wrote.
     log_read: usize,
     process: Option<Child>,
+    /// Started with the cluster, not added later.
+    founder: bool,
+    /// No member any more.
+    removed: bool,
 }
 
 impl Member {
@@ -143,12 +149,55 @@ impl Cluster {
     }
 
     pub(crate) fn indices(&self) -> Vec<usize> {
-        (0..self.members.len()).collect()
+        (0..self.members.len()).filter(|&at| !self.members[at].removed).collect()
     }
 
     /// Client URLs of all members.
     pub(crate) fn endpoints(&self) -> Vec<String> {
-        self.members.iter().map(|member| member.client_port.url()).collect()
+        self.indices().into_iter().map(|at| self.endpoint(at)).collect()
+    }
+
+    pub(crate) fn endpoint(&self, at: usize) -> String {
+        self.members[at].client_port.url()
+    }
+
+    pub(crate) fn peer_url(&self, at: usize) -> String {
+        self.members[at].peer_port.url()
+    }
+
+    /// Makes ports and a directory for one more member, to be started once the cluster knows it.
+    pub(crate) fn prepare_member(&mut self) -> usize {
+        let at = self.members.len();
+        self.setup.data_dirs.push(self.setup.home.path().join(format!("m{at}.data")));
+        let member = self.setup.member(at);
+        self.members.push(Member { founder: false, ..member });
+        at
+    }
+
+    /// The cluster has removed it: it does not count any more.
+    pub(crate) fn forget(&mut self, at: usize) {
+        self.members[at].removed = true;
+    }
+
+    /// Destroys the data of a member that does not run.
+    pub(crate) fn wipe(&self, at: usize) {
+        assert!(self.members[at].process.is_none(), "member {at} runs");
+        fs::remove_dir_all(&self.members[at].data_dir).unwrap();
+    }
+
+    /// Waits until a member has ended by itself.
+    pub(crate) async fn ended(&mut self, at: usize) -> ExitStatus {
+        let begin = Instant::now();
+        let process = self.members[at].process.as_mut().expect("it was started");
+        let status = loop {
+            if let Some(status) = process.try_wait().unwrap() {
+                break status;
+            }
+            assert!(begin.elapsed() < STOP_DEADLINE, "member {at} does not end by itself");
+            sleep(POLL).await;
+        };
+        self.members[at].process = None;
+        status
     }
 
     pub(crate) fn client_address(&self, at: usize) -> SocketAddr {
@@ -241,9 +290,9 @@ impl Cluster {
 
     fn arguments(&self, at: usize) -> Vec<String> {
         let member = &self.members[at];
-        let everybody: Vec<String> = (self.members.iter().enumerate())
-            .map(|(at, member)| format!("m{at}={}", member.peer_port.url()))
-            .collect();
+        let everybody: Vec<String> =
+            self.indices().iter().map(|&at| format!("m{at}={}", self.peer_url(at))).collect();
+        let state = if member.founder { "new" } else { "existing" };
         let flag = |name: &str, value: &str| format!("--{name}={value}");
         vec![
             flag("name", &format!("m{at}")),
@@ -253,7 +302,7 @@ impl Cluster {
             flag("listen-peer-urls", &member.peer_port.url()),
             flag("initial-advertise-peer-urls", &member.peer_port.url()),
             flag("initial-cluster", &everybody.join(",")),
-            flag("initial-cluster-state", "new"),
+            flag("initial-cluster-state", state),
             flag("initial-cluster-token", path_text(self.setup.home.path())),
         ]
     }

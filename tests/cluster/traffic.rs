@@ -54,6 +54,8 @@ pub(crate) struct Record {
     pub watched: Vec<Vec<Change>>,
     /// Requests that failed or timed out: done or not, nobody knows.
     pub unknown: u64,
+    /// Those of them that failed, and not as unavailable: a client that retries that had given up.
+    pub not_retryable: Vec<String>,
     /// Revision of the last write, which was acknowledged after all others had ended.
     pub last_revision: i64,
     /// What clients saw that must never be seen.
@@ -87,22 +89,31 @@ impl Traffic {
             writers: JoinSet::new(),
             watchers: JoinSet::new(),
         };
-        for (at, endpoint) in traffic.endpoints.iter().enumerate() {
-            for writer in 0..WRITERS_PER_ENDPOINT {
-                let (name, endpoint) = (format!("{at}-{writer}"), endpoint.clone());
-                let writer = Writer {
-                    name,
-                    endpoint,
-                    progress: Arc::clone(&traffic.progress),
-                    record: Record::default(),
-                };
-                traffic.writers.spawn(writer.run(traffic.stop.subscribe()));
-            }
+        for at in 0..traffic.endpoints.len() {
+            traffic.write_at(at);
             let mut preferred = traffic.endpoints.clone();
             preferred.rotate_left(at);
             traffic.watchers.spawn(watch_on(preferred, traffic.last_revision.subscribe()));
         }
         traffic
+    }
+
+    /// Writes at one more endpoint.
+    pub(crate) fn extend(&mut self, endpoint: String) {
+        self.endpoints.push(endpoint);
+        self.write_at(self.endpoints.len() - 1);
+    }
+
+    fn write_at(&mut self, at: usize) {
+        for writer in 0..WRITERS_PER_ENDPOINT {
+            let writer = Writer {
+                name: format!("{at}-{writer}"),
+                endpoint: self.endpoints[at].clone(),
+                progress: Arc::clone(&self.progress),
+                record: Record::default(),
+            };
+            self.writers.spawn(writer.run(self.stop.subscribe()));
+        }
     }
 
     /// Waits until that many more writes are acknowledged.
@@ -126,6 +137,7 @@ impl Traffic {
             let written = written.expect("a writer does not panic");
             record.acknowledged.extend(written.acknowledged);
             record.unknown += written.unknown;
+            record.not_retryable.extend(written.not_retryable);
             record.faults.extend(written.faults);
         }
         let mut last = Writer {
@@ -134,7 +146,7 @@ impl Traffic {
             progress: Arc::clone(&self.progress),
             record: Record::default(),
         };
-        record.last_revision = last.write_until_acknowledged().await;
+        record.last_revision = last.write_until_acknowledged(&self.endpoints).await;
         record.acknowledged.append(&mut last.record.acknowledged);
         self.last_revision.send_replace(record.last_revision);
         while let Ok(Some(seen)) = timeout(WATCH_DEADLINE, self.watchers.join_next()).await {
@@ -170,9 +182,9 @@ impl Writer {
         self.record
     }
 
-    async fn write_until_acknowledged(&mut self) -> i64 {
-        let mut client = client(&self.endpoint).await;
-        for sequence in 0..1000 {
+    async fn write_until_acknowledged(&mut self, endpoints: &[String]) -> i64 {
+        for (sequence, endpoint) in (0..1000).zip(endpoints.iter().cycle()) {
+            let mut client = client(endpoint).await;
             if let Some(revision) = self.write(&mut client, sequence).await {
                 return revision;
             }
@@ -187,7 +199,19 @@ impl Writer {
         let value = format!("{}-{sequence}", self.name);
         let before = self.progress.highest.load(SeqCst);
         let request = client.put(key.clone(), value.clone(), None);
-        let reply = timeout(REQUEST_TIMEOUT, request).await.ok()?.ok()?;
+        let reply = match timeout(REQUEST_TIMEOUT, request).await {
+            Ok(Ok(reply)) => reply,
+            Ok(Err(error)) => {
+                if !is_unavailable(&error) {
+                    self.record.not_retryable.push(error.to_string());
+                }
+                return None;
+            }
+            Err(_) => {
+                self.record.not_retryable.push(format!("no answer in {REQUEST_TIMEOUT:?}"));
+                return None;
+            }
+        };
         let revision = reply.header().expect("a reply has a header").revision();
         if revision <= before {
             let fault = format!("revision went back: {key} written at {revision} after {before}");
@@ -210,6 +234,17 @@ impl Writer {
             self.record.faults.push(format!("stale read: saw {revision} after {before}"));
         }
         self.progress.highest.fetch_max(revision, SeqCst);
+    }
+}
+
+/// gRPC's number for "try again, perhaps elsewhere".
+const UNAVAILABLE: i32 = 14;
+
+fn is_unavailable(error: &etcd_client::Error) -> bool {
+    match error {
+        etcd_client::Error::GRpcStatus(status) => status.code() as i32 == UNAVAILABLE,
+        etcd_client::Error::TransportError(_) => true,
+        _ => false,
     }
 }
 
