@@ -55,7 +55,6 @@ pub(super) async fn start(
     mut data_dir: DataDir,
     tls: Tls,
 ) -> anyhow::Result<Serving> {
-    // Ports first: one that is taken must leave no trace.
     let clients = bind(&config.clients.listen, "--listen-client-urls").await?;
     let pages = bind(&config.metrics_listen, "--listen-metrics-urls").await?;
 
