@@ -18,8 +18,9 @@ pub struct Members {
     pub cluster: Option<ClusterId>,
     /// Sorted by id.
     pub rows: Vec<Row>,
-    /// Ids that may never come back.
-    pub removed: Vec<MemberId>,
+    /// Members whose ids may never come back, as they were when they were removed: Raft may need them
+    /// until its own membership has followed. Sorted by id.
+    pub removed: Vec<Row>,
 }
 
 /// One member with what the cluster alone knows of it.
@@ -37,6 +38,10 @@ impl Members {
 
     pub fn get(&self, id: MemberId) -> Option<&Row> {
         self.rows.iter().find(|row| row.member.id == id.0)
+    }
+
+    pub fn is_removed(&self, id: MemberId) -> bool {
+        self.removed.iter().any(|row| row.member.id == id.0)
     }
 
     /// The list as clients see it.

@@ -97,6 +97,18 @@ pub struct Options {
     pub cache_bytes: usize,
 }
 
+/// Tells how much the log holds. It does not keep the log open.
+#[derive(Clone)]
+pub struct Meter(Arc<Shared>);
+
+impl Meter {
+    /// Index up to which entries must go, so that no more than `bytes_max` of records stay; `None` when
+    /// no more are there. Counts what is on disk.
+    pub fn excess(&self, bytes_max: u64) -> Option<u64> {
+        self.0.excess(bytes_max)
+    }
+}
+
 /// Told once the entries of one append are on disk, or that they never will be.
 pub type Flushed = Box<dyn FnOnce(io::Result<()>) + Send>;
 
@@ -143,6 +155,10 @@ impl Log {
 
     pub fn state(&self) -> State {
         self.handle.0.state()
+    }
+
+    pub fn meter(&self) -> Meter {
+        Meter(self.handle.0.clone())
     }
 
     /// Entries are readable at once and durable when `flushed` is called. An append at an index

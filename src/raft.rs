@@ -13,6 +13,7 @@ mod log_store;
 pub mod message;
 pub mod network;
 mod outgoing;
+mod participants;
 pub mod peers;
 mod runtime;
 mod start;
@@ -44,6 +45,8 @@ pub use start::{FirstElection, Parts, StartError, Workers};
 use crate::types::MemberId;
 use apply::ApplyHandle;
 use leadership::{Evidence, Heard};
+use outgoing::SnapshotsSent;
+use participants::Participants;
 use type_config::{EncodedCommand, TypeConfig};
 
 type OpenRaft = openraft::Raft<TypeConfig, ApplyHandle>;
@@ -78,8 +81,11 @@ struct Shared {
     metrics: MetricsReceiver,
     leadership: watch::Receiver<Leadership>,
     leader: watch::Receiver<Option<MemberId>>,
+    /// See [`Raft::participants`].
+    participants: watch::Receiver<BTreeSet<MemberId>>,
     applied: Applied,
     peers: Peers,
+    snapshots_sent: SnapshotsSent,
 }
 
 /// How close to the leader's log a learner must be to become a voter, in entries: near enough that the
@@ -186,6 +192,18 @@ impl Raft {
         self.0.metrics.borrow_watched().membership_config.voter_ids().map(MemberId).collect()
     }
 
+    /// Whose messages still count: everybody in the newest membership that was applied here, and in one
+    /// that follows it and may yet fail. Changes are announced.
+    pub fn participants(&self) -> watch::Receiver<BTreeSet<MemberId>> {
+        self.0.participants.clone()
+    }
+
+    /// Is one set of voters about to replace another?
+    pub(crate) fn is_joint(&self) -> bool {
+        let metrics = self.0.metrics.borrow_watched();
+        metrics.membership_config.membership().get_joint_config().len() > 1
+    }
+
     /// Does this member vote?
     pub fn is_voter(&self) -> bool {
         self.0.metrics.borrow_watched().membership_config.voter_ids().any(|id| id == self.0.id.0)
@@ -244,6 +262,14 @@ impl Raft {
         }
     }
 
+    /// Completes a change of voters whose leader was lost half-way, and returns once that is committed.
+    ///
+    /// # Errors
+    /// Not the leader, or another change is under way.
+    pub(crate) async fn finish_change(&self) -> Result<(), ChangeFailed> {
+        self.change(ChangeMembers::AddVoterIds(BTreeSet::new())).await
+    }
+
     async fn change(&self, change: ChangeMembers<u64, EmptyNode>) -> Result<(), ChangeFailed> {
         let changed = self.0.open.change_membership(change, false).await;
         changed.map(drop).map_err(|error| ChangeFailed(error.to_string()))
@@ -258,6 +284,9 @@ impl Raft {
         to: MemberId,
         timeout: Duration,
     ) -> Result<(), ChangeFailed> {
+        if self.0.peers.connected(to).is_none() {
+            return Err(ChangeFailed(format!("{to} is not connected")));
+        }
         let deadline = Instant::now() + timeout;
         self.until_caught_up(to, deadline).await?;
         let transfer = self.0.open.trigger().transfer_leader(to.0).await;
@@ -297,13 +326,16 @@ impl Raft {
         }
     }
 
-    /// The voter that leadership should go to when this member stops: the one with the longest log.
-    /// `None` when this member does not lead, or is the only voter.
+    /// The voter that leadership should go to when this member stops: of those that are connected, the
+    /// one with the longest log. `None` when this member does not lead, or is the only voter.
     pub fn successor(&self) -> Option<MemberId> {
         let metrics = self.0.metrics.borrow_watched();
         let voters: BTreeSet<u64> = metrics.membership_config.voter_ids().collect();
         let others = matched(&metrics)?.into_iter();
-        let others = others.filter(|(id, _)| voters.contains(&id.0) && *id != self.0.id);
+        let can_lead = |id: MemberId| {
+            voters.contains(&id.0) && id != self.0.id && self.0.peers.connected(id).is_some()
+        };
+        let others = others.filter(|(id, _)| can_lead(*id));
         others.max_by_key(|(_, matched)| *matched).map(|(id, _)| id)
     }
 
@@ -323,6 +355,18 @@ impl Raft {
     /// Has this member been connected to that one for so long?
     pub fn connected_for(&self, id: MemberId, duration: Duration) -> bool {
         self.0.peers.connected(id).is_some_and(|since| since.elapsed() >= duration)
+    }
+
+    /// Is a member being sent a snapshot? It will need the log that follows.
+    pub(crate) fn is_sending_snapshot(&self) -> bool {
+        self.0.snapshots_sent.are_under_way()
+    }
+
+    /// Lets the log be purged up to this entry, as far as the last flush has come, whether or not members
+    /// that lag need it.
+    pub(crate) async fn purge(&self, upto: u64) {
+        // A failure is Raft's end, which is announced elsewhere.
+        let _ = self.0.open.trigger().purge_log(upto).await;
     }
 
     /// Lets the log be purged up to what is applied now, less what stays for members that lag.
@@ -359,18 +403,20 @@ fn openraft_index(id: &openraft::type_config::alias::LogIdOf<TypeConfig>) -> u64
     id.index()
 }
 
-/// Judges who leads, at every change and once per heartbeat, until Raft has ended.
-async fn watch_leadership(
+/// Judges who leads and who takes part, at every change and once per heartbeat, until Raft has ended.
+async fn watch_metrics(
     id: MemberId,
     mut metrics: MetricsReceiver,
     heard: Heard,
     timing: Timing,
     leadership: watch::Sender<Leadership>,
     leader: watch::Sender<Option<MemberId>>,
+    mut participants: Participants,
 ) {
     loop {
         let evidence = {
             let metrics = metrics.borrow_and_update();
+            participants.see(&metrics);
             let mut voters = metrics.membership_config.voter_ids();
             Evidence {
                 id,

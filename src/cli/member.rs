@@ -180,11 +180,11 @@ async fn identify(
         ClusterState::New => {
             let cluster = ids::cluster_id(founders.iter().map(|member| MemberId(member.id)));
             let identity = Identity { cluster, member: MemberId(own.id) };
-            refuse_second_bootstrap(identity, &founders, tls).await?;
+            refuse_second_bootstrap(config, identity, &founders, tls).await?;
             Ok(Who { identity, founders })
         }
         ClusterState::Existing => {
-            let identity = join(&own, &founders, tls).await?;
+            let identity = join(config, &own, &founders, tls).await?;
             Ok(Who { identity, founders: Vec::new() })
         }
     }
@@ -203,6 +203,7 @@ fn founders(config: &Config) -> Vec<Member> {
 /// A member that comes without data to a cluster that runs has lost its data, and with it the votes that
 /// it gave: it must not come back under its old id.
 async fn refuse_second_bootstrap(
+    config: &Config,
     identity: Identity,
     founders: &[Member],
     tls: Option<&PeerTransport>,
@@ -212,18 +213,31 @@ async fn refuse_second_bootstrap(
             let Ok(url) = url.parse::<PeerUrl>() else { continue };
             // Who does not answer has not begun either.
             let Ok((cluster, members)) = fetch_members(&Sockets, tls, &url).await else { continue };
-            let has_run =
-                |member: &Member| member.id == identity.member.0 && !member.client_ur_ls.is_empty();
-            if cluster == identity.cluster && members.iter().any(has_run) {
-                anyhow::bail!("member {} has already been bootstrapped", identity.member);
+            let mut own = members.iter().filter(|member| member.id == identity.member.0);
+            if cluster == identity.cluster && own.any(has_run) {
+                return Err(already_bootstrapped(identity.member, config));
             }
         }
     }
     Ok(())
 }
 
+/// A member that has started has told the others where clients find it.
+fn has_run(member: &Member) -> bool {
+    !member.client_ur_ls.is_empty()
+}
+
+fn already_bootstrapped(id: MemberId, config: &Config) -> anyhow::Error {
+    anyhow::anyhow!(
+        "--data-dir={}: member {id} has already been bootstrapped, and its data is not here; if it \
+         is lost, remove the member and add it again",
+        config.data_dir.display()
+    )
+}
+
 /// Asks the members of a running cluster which of them this one is.
 async fn join(
+    config: &Config,
     own: &Member,
     founders: &[Member],
     tls: Option<&PeerTransport>,
@@ -246,6 +260,9 @@ async fn join(
                         urls == wanted
                     });
                     match row {
+                        Some(row) if has_run(&row) => {
+                            return Err(already_bootstrapped(MemberId(row.id), config));
+                        }
                         Some(row) => return Ok(Identity { cluster, member: MemberId(row.id) }),
                         None => trouble.push(format!(
                             "{url}: no member with peer URLs {}: add it first",

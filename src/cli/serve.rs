@@ -81,6 +81,10 @@ async fn watch(serving: &Serving) {
     };
     match ended {
         Ended::Removed => error!("the member has been permanently removed from the cluster"),
+        Ended::DataLost => error!(
+            "the cluster knows this member with another data directory: its data was lost, and with \
+             it what it has promised; remove the member and add it again"
+        ),
         Ended::Failed(reason) => error!(reason, "the member can't go on"),
     }
 }

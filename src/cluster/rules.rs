@@ -17,7 +17,7 @@ impl Members {
         if strict && !member.is_learner && !self.is_ready_to_add_voter() {
             return Err(Rejection::NotEnoughStarted);
         }
-        if self.get(id).is_some() || self.removed.contains(&id) {
+        if self.get(id).is_some() || self.is_removed(id) {
             return Err(Rejection::IdExists(id));
         }
         self.check_peer_urls(id, &member.peer_ur_ls)?;
@@ -115,10 +115,6 @@ mod tests {
         let mut members = Members::default();
         for word in words.split(' ') {
             let id = word[..1].parse().unwrap();
-            if word.ends_with('x') {
-                members.removed.push(MemberId(id));
-                continue;
-            }
             let member = Member {
                 id,
                 name: if word.ends_with('?') { "".into() } else { format!("m{id}") },
@@ -126,7 +122,11 @@ mod tests {
                 client_ur_ls: Vec::new(),
                 is_learner: word.ends_with('l'),
             };
-            members.rows.push(Row { member, incarnation: (id == 1).then_some(11) });
+            let row = Row { member, incarnation: (id == 1).then_some(11) };
+            match word.ends_with('x') {
+                true => members.removed.push(row),
+                false => members.rows.push(row),
+            }
         }
         members
     }

@@ -7,7 +7,7 @@ use crate::{
     proto::etcdserverpb::Member,
     storage::{
         Batch, Error, Rows,
-        tables::{MetaKey, Table, member_key, parse_member_key},
+        tables::{MetaKey, Table, member_key},
     },
     types::{ClusterId, MemberId},
 };
@@ -29,9 +29,8 @@ pub(super) fn read(rows: &dyn Rows) -> Result<Members, Error> {
     }
     let mut cursor = rows.cursor(Table::RemovedMembers);
     cursor.seek(&[])?;
-    while let Some((key, _)) = cursor.row() {
-        let id = parse_member_key(key).ok_or_else(|| Table::RemovedMembers.corrupt("key"))?;
-        members.removed.push(id);
+    while let Some((_, row)) = cursor.row() {
+        members.removed.push(decode(row)?);
         cursor.step()?;
     }
     Ok(members)
@@ -42,18 +41,23 @@ pub fn put_cluster(batch: &mut Batch<'_>, id: ClusterId) {
 }
 
 pub fn put(batch: &mut Batch<'_>, row: &Row) {
+    batch.put(Table::Members, &member_key(MemberId(row.member.id)), encode(row));
+}
+
+/// Takes a member from the list, for good.
+pub fn remove(batch: &mut Batch<'_>, row: &Row) {
+    let key = member_key(MemberId(row.member.id));
+    batch.delete(Table::Members, &key);
+    batch.put(Table::RemovedMembers, &key, encode(row));
+}
+
+fn encode(row: &Row) -> Vec<u8> {
     let mut value = match row.incarnation {
         None => vec![0],
         Some(incarnation) => [&[1], &incarnation.to_be_bytes()[..]].concat(),
     };
     value.extend(row.member.encode_to_vec());
-    batch.put(Table::Members, &member_key(MemberId(row.member.id)), value);
-}
-
-/// Takes a member from the list, for good.
-pub fn remove(batch: &mut Batch<'_>, id: MemberId) {
-    batch.delete(Table::Members, &member_key(id));
-    batch.put(Table::RemovedMembers, &member_key(id), Vec::new());
+    value
 }
 
 fn decode(row: &[u8]) -> Result<Row, Error> {

@@ -61,6 +61,13 @@ impl ExpiryQueue {
         }
     }
 
+    /// Starts over with the leases that are here: nobody could be renewed for a while, so each has what a
+    /// new leader would give it.
+    pub fn resume(&mut self, now: Instant, extension: Duration) {
+        let leases: Vec<Lease> = self.timers.values().map(|timer| timer.lease).collect();
+        self.promote(&leases, now, extension);
+    }
+
     /// Leadership is lost: another member counts now.
     pub fn clear(&mut self) {
         self.deadlines.clear();
@@ -215,6 +222,16 @@ mod tests {
         assert_eq!(queue.remaining(LeaseId::from_wire(1).unwrap(), start), Some(62 * SECOND));
         assert_eq!(queue.remaining(LeaseId::from_wire(2).unwrap(), start), Some(22 * SECOND));
         assert_eq!(ids(queue.by_deadline()), [2, 1]);
+    }
+
+    #[test]
+    fn a_leader_that_was_cut_off_gives_what_a_new_one_would() {
+        let (start, mut queue) = (Instant::now(), ExpiryQueue::default());
+        queue.grant(lease(1, 10, None), start);
+        queue.grant(lease(2, 60, 20), start);
+        queue.resume(start + 30 * SECOND, 2 * SECOND);
+        let left = |id| queue.remaining(LeaseId::from_wire(id).unwrap(), start + 30 * SECOND);
+        assert_eq!([left(1), left(2)], [Some(12 * SECOND), Some(22 * SECOND)]);
     }
 
     #[test]

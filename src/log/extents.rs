@@ -21,7 +21,11 @@ pub(crate) struct Extent {
 
 /// Records of entries in the order of their indexes, which is the order of the files as well.
 #[derive(Default)]
-pub(crate) struct Extents(VecDeque<Extent>);
+pub(crate) struct Extents {
+    records: VecDeque<Extent>,
+    /// Of all these records.
+    bytes: u64,
+}
 
 impl Extent {
     /// Index after the last entry.
@@ -35,16 +39,18 @@ impl Extents {
     pub(crate) fn push(&mut self, extent: Extent) {
         debug_assert!(extent.size as usize > RECORD_HEADER_BYTES);
         self.cut(extent.first);
-        self.0.push_back(extent);
+        self.bytes += u64::from(extent.size);
+        self.records.push_back(extent);
     }
 
     /// Forgets the entries from `index` on.
     pub(crate) fn cut(&mut self, index: u64) {
-        while let Some(newest) = self.0.back_mut()
+        while let Some(newest) = self.records.back_mut()
             && newest.end() > index
         {
             if newest.first >= index {
-                self.0.pop_back();
+                self.bytes -= u64::from(newest.size);
+                self.records.pop_back();
             } else {
                 newest.count = (index - newest.first) as u32;
             }
@@ -53,20 +59,35 @@ impl Extents {
 
     /// Forgets the records that hold nothing from `index` on.
     pub(crate) fn drop_before(&mut self, index: u64) {
-        while self.0.front().is_some_and(|oldest| oldest.end() <= index) {
-            self.0.pop_front();
+        while let Some(oldest) = self.records.front()
+            && oldest.end() <= index
+        {
+            self.bytes -= u64::from(oldest.size);
+            self.records.pop_front();
         }
     }
 
+    /// Index of the newest entry that must go, so that no more than `bytes_max` stay; `None` when no more
+    /// are there.
+    pub(crate) fn excess(&self, bytes_max: u64) -> Option<u64> {
+        let mut left = self.bytes;
+        let too_many = self.records.iter().take_while(|extent| {
+            let goes = left > bytes_max;
+            left = left.saturating_sub(extent.size.into());
+            goes
+        });
+        too_many.last().map(|extent| extent.end().saturating_sub(1))
+    }
+
     pub(crate) fn find(&self, index: u64) -> Option<Extent> {
-        let after = self.0.partition_point(|extent| extent.first <= index);
-        let found = self.0.get(after.checked_sub(1)?)?;
+        let after = self.records.partition_point(|extent| extent.first <= index);
+        let found = self.records.get(after.checked_sub(1)?)?;
         (index < found.end()).then_some(*found)
     }
 
     /// The segment that holds the oldest entry.
     pub(crate) fn oldest_sequence(&self) -> Option<u64> {
-        self.0.front().map(|extent| extent.sequence)
+        self.records.front().map(|extent| extent.sequence)
     }
 }
 
@@ -87,6 +108,29 @@ mod tests {
         assert_eq!(extents.find(5), Some(extent(1, 5, 1)));
         assert_eq!(extents.find(7), Some(extent(6, 2, 2)));
         assert_eq!(extents.find(8), None);
+    }
+
+    #[test]
+    fn what_is_too_much_is_the_oldest() {
+        let mut extents = Extents::default();
+        assert_eq!(extents.excess(0), None);
+        extents.push(extent(1, 10, 1));
+        extents.push(extent(11, 10, 1));
+        extents.push(extent(21, 10, 2));
+        #[track_caller]
+        fn check(extents: &Extents, bytes_max: u64, excess: Option<u64>) {
+            assert_eq!(extents.excess(bytes_max), excess);
+        }
+        check(&extents, 192, None);
+        check(&extents, 191, Some(10));
+        check(&extents, 128, Some(10));
+        check(&extents, 64, Some(20));
+        check(&extents, 0, Some(30));
+        extents.drop_before(11);
+        check(&extents, 128, None);
+        extents.cut(21);
+        check(&extents, 64, None);
+        check(&extents, 63, Some(20));
     }
 
     #[test]

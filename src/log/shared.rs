@@ -126,6 +126,10 @@ impl Shared {
         self.lock().outline.state
     }
 
+    pub(crate) fn excess(&self, bytes_max: u64) -> Option<u64> {
+        self.lock().extents.excess(bytes_max)
+    }
+
     pub(crate) fn append(&self, entries: Vec<Entry>, flushed: Flushed) {
         let mut inner = self.lock();
         if inner.stopped || !inner.outline.accepts(&entries) {

@@ -1,5 +1,10 @@
 //! Answering what members ask of the leader, over the wire or in this very process.
 
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::sync::Semaphore;
+
 use crate::{
     node::keeper::LeaseKeeper,
     proto::peer::{
@@ -10,16 +15,24 @@ use crate::{
     types::{LeaseId, MemberId},
 };
 
+/// Entries that may be committed and not yet applied before new proposals are refused, as in etcd.
+const APPLY_GAP_MAX: u64 = 5000;
+
+/// Bytes of commands between the leader's log and their replies, whoever proposed them. Bounds what the
+/// log holds in memory while its disk is slow; two members' worth of what one may have under way.
+const BYTES_PROPOSED_MAX: usize = 128 << 20;
+
 /// What the leader knows and can do. Clones share it.
 #[derive(Clone)]
 pub(crate) struct Answers {
     raft: Raft,
     keeper: LeaseKeeper,
+    proposed: Arc<Semaphore>,
 }
 
 impl Answers {
     pub(crate) fn new(raft: Raft, keeper: LeaseKeeper) -> Answers {
-        Answers { raft, keeper }
+        Answers { raft, keeper, proposed: Arc::new(Semaphore::new(BYTES_PROPOSED_MAX)) }
     }
 
     pub(crate) async fn answer(&self, request: Request) -> Reply {
@@ -48,6 +61,13 @@ impl Answers {
     }
 
     async fn propose(&self, propose: Propose) -> ProposeReply {
+        if self.raft.apply_gap() > APPLY_GAP_MAX {
+            return ProposeReply { overloaded: true, ..Default::default() };
+        }
+        // Whoever proposes has a time limit of its own, and its own bound on what it has under way.
+        let bytes: usize = propose.commands.iter().map(Bytes::len).sum();
+        let bytes = u32::try_from(bytes.min(BYTES_PROPOSED_MAX)).unwrap_or(u32::MAX);
+        let _admitted = self.proposed.acquire_many(bytes).await.ok();
         let fates = self.raft.propose(propose.commands).await;
         let mut reply = ProposeReply::default();
         for (position, fate) in (0u32..).zip(fates) {

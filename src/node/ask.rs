@@ -39,6 +39,20 @@ impl Leader {
         self.raft.leadership().borrow().leader
     }
 
+    /// As [`Leader::ask`], for what may be asked again: gives up as soon as somebody else leads, or nobody.
+    pub(crate) async fn ask_while_it_leads(
+        &self,
+        request: request::Request,
+        timeout: Duration,
+    ) -> Result<reply::Reply, AskError> {
+        let mut leadership = self.raft.leadership();
+        let asked = leadership.borrow_and_update().leader;
+        tokio::select! {
+            reply = self.ask(request, timeout) => reply,
+            _ = leadership.wait_for(|now| now.leader != asked) => Err(AskError::NoLeader),
+        }
+    }
+
     /// Asks whoever leads now; a change of leader is the caller's to handle.
     pub(crate) async fn ask(
         &self,

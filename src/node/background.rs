@@ -10,6 +10,7 @@ use tracing::{info, warn};
 
 use crate::{
     cluster::Members,
+    log::Meter,
     mvcc,
     node::{
         keeper::LeaseKeeper,
@@ -32,20 +33,35 @@ const RETENTION_TURN: Duration = Duration::from_millis(500);
 /// State that is not flushed after this time is, so that a restart has little to replay.
 const FLUSH_AFTER: Duration = Duration::from_secs(30);
 
+/// Bytes that the log may take on disk, the newest segments aside: what a member that was away can
+/// still be sent entry by entry. Much more than that, and a snapshot is quicker.
+const LOG_BYTES_MAX: u64 = 1 << 30;
+
+/// After a snapshot was sent, the time until its receiver asks for the entries that follow.
+const SNAPSHOT_GRACE: Duration = Duration::from_secs(2);
+
 /// A pause between two batches of a compaction, so that it takes no more than part of the disk's time.
 const COMPACTION_PAUSE: Duration = Duration::from_millis(10);
 
 /// Revokes leases that have run out and checkpoints the others, while this member leads.
 pub(crate) async fn keep_leases(keeper: LeaseKeeper, raft: Raft) {
-    while !raft.is_stopped() {
-        if !keeper.turn().await {
-            tokio::time::sleep(LEASE_TURN).await;
+    let turns = async {
+        while !raft.is_stopped() {
+            if !keeper.turn().await {
+                tokio::time::sleep(LEASE_TURN).await;
+            }
         }
-    }
+    };
+    // Beside the turns, because one that proposes waits as long as there is no quorum.
+    tokio::join!(turns, keeper.watch_interruptions());
 }
 
 /// Brings Raft's membership in line with the list, while this member leads.
-pub(crate) async fn reconcile_members(raft: Raft, members: watch::Receiver<Arc<Members>>) {
+pub(crate) async fn reconcile_members(
+    raft: Raft,
+    members: watch::Receiver<Arc<Members>>,
+    election: Duration,
+) {
     while !raft.is_stopped() {
         tokio::time::sleep(RECONCILE_TURN).await;
         if raft.leadership().borrow().leader != Some(raft.id()) {
@@ -54,13 +70,19 @@ pub(crate) async fn reconcile_members(raft: Raft, members: watch::Receiver<Arc<M
         let learners = raft.learners();
         let connected = |id: &MemberId| raft.connected_for(*id, Duration::ZERO);
         let ready = raft.caught_up().intersection(&learners).copied().filter(connected).collect();
-        let now = RaftMembers { voters: raft.voters(), learners, ready };
+        let joint = raft.is_joint();
+        let now = RaftMembers { voters: raft.voters(), learners, ready, joint };
         let step = reconcile::next_step(&members.borrow(), &now);
         let done = match step {
             None => continue,
             Some(Step::AddLearner(id)) => raft.add_learner(id).await,
             Some(Step::Promote(id)) => raft.add_voter(id).await,
+            // Whoever takes over removes this member, and nobody waits for an election.
+            Some(Step::Remove(id)) if id == raft.id() && hand_over(&raft, election).await => {
+                continue;
+            }
             Some(Step::Remove(id)) => raft.remove(id).await,
+            Some(Step::Finish) => raft.finish_change().await,
         };
         match done {
             Ok(()) => info!(?step, "changed Raft's membership"),
@@ -69,15 +91,43 @@ pub(crate) async fn reconcile_members(raft: Raft, members: watch::Receiver<Arc<M
     }
 }
 
-/// Has the state flushed and the log purged: after so many entries, and after some time in any case.
-pub(crate) async fn retain(raft: Raft, retention: Retention) {
+/// Whether another member leads now.
+pub(crate) async fn hand_over(raft: &Raft, election: Duration) -> bool {
+    let Some(successor) = raft.successor() else { return false };
+    match raft.transfer_leader(successor, election).await {
+        Ok(()) => info!(to = %successor, "handed leadership over"),
+        Err(error) => {
+            warn!(%error, "could not hand leadership over");
+            return false;
+        }
+    }
+    true
+}
+
+/// Has the state flushed and the log purged: after so many entries, after some time in any case, and when
+/// the log has too many bytes.
+///
+/// A member that is being sent a snapshot needs the log behind it, so only bytes count meanwhile.
+pub(crate) async fn retain(raft: Raft, storage: Storage, log: Meter, retention: Retention) {
     let (mut flushed, mut at) = (raft.applied().index(), Instant::now());
+    let mut sent = None;
     while !raft.is_stopped() {
         tokio::time::sleep(RETENTION_TURN).await;
+        if raft.is_sending_snapshot() {
+            sent = Some(Instant::now());
+        }
         let entries = raft.applied().index().saturating_sub(flushed);
-        if entries >= retention.snapshot_count || (entries > 0 && at.elapsed() >= FLUSH_AFTER) {
+        let due =
+            entries >= retention.snapshot_count || (entries > 0 && at.elapsed() >= FLUSH_AFTER);
+        let needed = sent.is_some_and(|sent| sent.elapsed() < SNAPSHOT_GRACE);
+        let excess = log.excess(LOG_BYTES_MAX);
+        let durable = storage.durable().map_or(0, |id| id.index);
+        if due && !needed || excess.is_some_and(|upto| upto > durable) {
             (flushed, at) = (raft.applied().index(), Instant::now());
             raft.flush_and_purge().await;
+        }
+        if let Some(upto) = excess {
+            raft.purge(upto).await;
         }
     }
 }

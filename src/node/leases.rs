@@ -94,7 +94,7 @@ impl Leases {
         let mut leadership = self.raft.leadership();
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
-            match self.leader.ask(request.clone(), left).await {
+            match self.leader.ask_while_it_leads(request.clone(), left).await {
                 Ok(reply) => return Ok(reply),
                 Err(AskError::Timeout) => return Err(Error::Timeout),
                 Err(AskError::NoLeader | AskError::ConnectionLost) => (),

@@ -7,7 +7,7 @@
 use std::time::{Duration, SystemTime};
 
 use crate::{
-    cluster,
+    cluster::{self, Members},
     node::{
         Error, Identity,
         ask::{AskError, Leader},
@@ -70,7 +70,7 @@ impl Membership {
         peer_urls: Vec<String>,
         learner: bool,
     ) -> Result<(Member, Vec<Member>), Error> {
-        self.check_health().await?;
+        self.may_add(learner).await?;
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         let id = cluster::ids::member_id(
             &peer_urls,
@@ -92,6 +92,7 @@ impl Membership {
     /// # Errors
     /// The change was refused, or its outcome is unknown.
     pub async fn remove(&self, id: MemberId) -> Result<Vec<Member>, Error> {
+        self.may_remove(id).await?;
         let remove = Operation::MemberRemove(MemberRemoveRequest { id: id.0 });
         self.change(remove).await.map(|(_, members)| members)
     }
@@ -127,6 +128,9 @@ impl Membership {
             Err(AskError::NoLeader) => return Err(Error::NoLeader),
             Err(AskError::Timeout) => return Err(Error::Timeout),
         }
+        if self.rules.strict && !members.is_ready_to_promote() {
+            return Err(rejected(cluster::Rejection::NotEnoughStarted));
+        }
         let promote = Operation::MemberPromote(MemberPromoteRequest { id: id.0 });
         self.change(promote).await.map(|(_, members)| members)
     }
@@ -156,19 +160,50 @@ impl Membership {
         }
     }
 
-    /// Refuses to grow a cluster in which too few members have been connected for a while.
-    async fn check_health(&self) -> Result<(), Error> {
+    /// Refuses to add to a cluster in which a voter is missing, as etcd does: the new one could cost the
+    /// quorum.
+    async fn may_add(&self, learner: bool) -> Result<(), Error> {
         if !self.rules.strict {
             return Ok(());
         }
-        let voters = self.raft.voters();
-        let healthy = voters
-            .iter()
-            .filter(|id| {
-                **id == self.identity.member || self.raft.connected_for(**id, HEALTHY_AFTER)
-            })
-            .count();
-        if healthy > voters.len() / 2 { Ok(()) } else { Err(Error::Unhealthy) }
+        let members = self.reader.view(Freshness::Linearizable).await?.members()?;
+        if !learner && !members.is_ready_to_add_voter() {
+            return Err(rejected(cluster::Rejection::NotEnoughStarted));
+        }
+        let (healthy, voters) = self.healthy_voters(&members);
+        if healthy == voters { Ok(()) } else { Err(Error::Unhealthy) }
+    }
+
+    /// Refuses to remove a voter that the others need for a quorum, as etcd does.
+    async fn may_remove(&self, id: MemberId) -> Result<(), Error> {
+        if !self.rules.strict {
+            return Ok(());
+        }
+        let members = self.reader.view(Freshness::Linearizable).await?.members()?;
+        if members.get(id).is_none_or(|row| row.member.is_learner) {
+            return Ok(()); // of an unknown one, applying says so
+        }
+        if !members.is_ready_to_remove(id) {
+            return Err(rejected(cluster::Rejection::NotEnoughStarted));
+        }
+        if !self.is_connected_for(id, Duration::ZERO) {
+            return Ok(()); // it is no part of the quorum that works
+        }
+        let (healthy, voters) = self.healthy_voters(&members);
+        let quorum_of_the_others = (voters - 1) / 2 + 1;
+        if healthy > quorum_of_the_others { Ok(()) } else { Err(Error::Unhealthy) }
+    }
+
+    /// How many voters have been connected to this member for a while, and how many there are.
+    fn healthy_voters(&self, members: &Members) -> (usize, usize) {
+        let voters = members.rows.iter().filter(|row| !row.member.is_learner);
+        let ids: Vec<MemberId> = voters.map(|row| MemberId(row.member.id)).collect();
+        let healthy = ids.iter().filter(|id| self.is_connected_for(**id, HEALTHY_AFTER));
+        (healthy.count(), ids.len())
+    }
+
+    fn is_connected_for(&self, id: MemberId, duration: Duration) -> bool {
+        id == self.identity.member || self.raft.connected_for(id, duration)
     }
 }
 

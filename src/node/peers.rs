@@ -1,6 +1,9 @@
 //! What a member says to other members: whom it lets in, and what it answers them.
 
-use std::sync::Arc;
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, OnceLock},
+};
 
 use bytes::Bytes;
 use futures::{FutureExt, future::BoxFuture, stream::BoxStream};
@@ -10,7 +13,7 @@ use tracing::warn;
 
 use crate::{
     cluster::Members,
-    node::answer::Answers,
+    node::{Ended, answer::Answers},
     proto::{
         etcdserverpb::Member,
         peer::{Reply, Request},
@@ -26,19 +29,30 @@ use crate::{
     types::MemberId,
 };
 
-/// Lets in who is on the membership list.
+/// Lets in who is on the membership list, and who is off it while Raft still needs it.
 pub(crate) struct MembersGate {
     members: watch::Receiver<Arc<Members>>,
-    /// Told when another member says that this one has been removed.
-    removed: watch::Sender<bool>,
+    /// Set before anybody is let in.
+    participants: OnceLock<watch::Receiver<BTreeSet<MemberId>>>,
+    /// Told when another member says that there is no place for this one.
+    ended: watch::Sender<Option<Ended>>,
 }
 
 impl MembersGate {
     pub(crate) fn new(
         members: watch::Receiver<Arc<Members>>,
-        removed: watch::Sender<bool>,
+        ended: watch::Sender<Option<Ended>>,
     ) -> MembersGate {
-        MembersGate { members, removed }
+        MembersGate { members, participants: OnceLock::new(), ended }
+    }
+
+    pub(crate) fn know(&self, participants: watch::Receiver<BTreeSet<MemberId>>) {
+        // It is told once.
+        let _ = self.participants.set(participants);
+    }
+
+    fn takes_part(&self, member: MemberId) -> bool {
+        self.participants.get().is_some_and(|participants| participants.borrow().contains(&member))
     }
 }
 
@@ -47,10 +61,11 @@ impl Gate for MembersGate {
     /// that it was told our cluster's id.
     fn admit(&self, member: MemberId, incarnation: u64) -> Result<(), Refusal> {
         let members = self.members.borrow();
-        if members.removed.contains(&member) {
+        if members.is_removed(member) && !self.takes_part(member) {
             return Err(Refusal::RemovedMember);
         }
-        let row = members.rows.iter().find(|row| row.member.id == member.0);
+        let mut known = members.rows.iter().chain(&members.removed);
+        let row = known.find(|row| row.member.id == member.0);
         match row.and_then(|row| row.incarnation) {
             Some(known) if known != incarnation => Err(Refusal::IncarnationDiffers),
             Some(_) | None => Ok(()),
@@ -59,9 +74,18 @@ impl Gate for MembersGate {
 
     fn refused(&self, by: MemberId, refusal: &Refusal) {
         warn!(%by, %refusal, "another member does not let this one in");
-        if matches!(refusal, Refusal::RemovedMember) {
-            self.removed.send_replace(true);
-        }
+        let ended = match refusal {
+            Refusal::RemovedMember => Ended::Removed,
+            Refusal::IncarnationDiffers => Ended::DataLost,
+            // The other one may be wrong, or be set right.
+            Refusal::WrongCluster
+            | Refusal::WrongTarget
+            | Refusal::WrongGroup
+            | Refusal::UnknownMember
+            | Refusal::NewerFormat
+            | Refusal::Other(_) => return,
+        };
+        self.ended.send_replace(Some(ended));
     }
 }
 
@@ -128,5 +152,56 @@ impl Handler for MemberHandler {
 
     fn members(&self) -> Vec<Member> {
         self.members.borrow().rows.iter().map(|row| row.member.clone()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::Row;
+
+    /// One is a member, two was removed and takes part still, three was removed and does not.
+    fn gate() -> (MembersGate, watch::Receiver<Option<Ended>>) {
+        let row = |id, incarnation| Row {
+            member: Member { id, ..Member::default() },
+            incarnation: Some(incarnation),
+        };
+        let members = Members {
+            cluster: None,
+            rows: vec![row(1, 11)],
+            removed: vec![row(2, 22), row(3, 33)],
+        };
+        let (ended, told) = watch::channel(None);
+        let gate = MembersGate::new(watch::channel(Arc::new(members)).1, ended);
+        gate.know(watch::channel(BTreeSet::from([MemberId(1), MemberId(2)])).1);
+        (gate, told)
+    }
+
+    #[test]
+    fn a_removed_member_is_let_in_while_raft_needs_it() {
+        let (gate, _) = gate();
+        #[track_caller]
+        fn check(gate: &MembersGate, member: u64, incarnation: u64, verdict: Result<(), Refusal>) {
+            assert_eq!(gate.admit(MemberId(member), incarnation), verdict);
+        }
+        check(&gate, 1, 11, Ok(()));
+        check(&gate, 1, 12, Err(Refusal::IncarnationDiffers));
+        check(&gate, 2, 22, Ok(()));
+        check(&gate, 2, 23, Err(Refusal::IncarnationDiffers));
+        check(&gate, 3, 33, Err(Refusal::RemovedMember));
+        check(&gate, 9, 99, Ok(()));
+    }
+
+    #[test]
+    fn a_member_without_a_place_ends() {
+        #[track_caller]
+        fn check(refusal: Refusal, expected: Option<Ended>) {
+            let (gate, told) = gate();
+            gate.refused(MemberId(1), &refusal);
+            assert_eq!(*told.borrow(), expected);
+        }
+        check(Refusal::RemovedMember, Some(Ended::Removed));
+        check(Refusal::IncarnationDiffers, Some(Ended::DataLost));
+        check(Refusal::WrongCluster, None);
     }
 }

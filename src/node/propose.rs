@@ -32,15 +32,16 @@ use crate::{
 /// Proposals handed to the leader at once.
 const BATCH_MAX: usize = 256;
 
+/// Bytes of commands handed to the leader at once, unless one alone has more: heartbeats stand behind
+/// them on the way to another member.
+const BATCH_BYTES_MAX: usize = 1 << 20;
+
 /// Proposals that wait for their batch. Small: admission is bounded by bytes, this only smooths.
 const QUEUE_MAX: usize = 1024;
 
 /// Bytes of commands under way at one member, from admission to reply. Bounds what a stalled cluster
 /// makes a member hold in memory.
 const BYTES_IN_FLIGHT_MAX: usize = 64 << 20;
-
-/// Entries that may be committed and not yet applied before new proposals are refused, as in etcd.
-const APPLY_GAP_MAX: u64 = 5000;
 
 /// How long to wait before asking again who leads, when nothing announces a change.
 const LEADER_RETRY: Duration = Duration::from_millis(20);
@@ -127,9 +128,6 @@ impl Proposer {
     ) -> Result<Applied, Error> {
         let deadline = Instant::now() + self.0.limits.timeout;
         let operation = self.decide(operation);
-        if self.0.raft.apply_gap() > APPLY_GAP_MAX {
-            return Err(Error::TooManyRequests);
-        }
         let mut command = Command {
             user: caller.user.clone(),
             auth_revision: caller.auth_revision,
@@ -141,7 +139,9 @@ impl Proposer {
         if encoded.len() > self.0.limits.request_bytes + COMMAND_OVERHEAD_MAX {
             return Err(Error::RequestTooLarge);
         }
-        let cost = u32::try_from(encoded.len()).map_err(|_| Error::RequestTooLarge)?;
+        // What is larger than all that is allowed must wait until nothing else is under way.
+        let cost = encoded.len().min(BYTES_IN_FLIGHT_MAX);
+        let cost = u32::try_from(cost).map_err(|_| Error::RequestTooLarge)?;
         let admitted = timeout_at(deadline, self.0.bytes.acquire_many(cost)).await;
         let _admitted =
             admitted.map_err(|_| Error::TooManyRequests)?.map_err(|_| Error::Stopped)?;
@@ -179,6 +179,7 @@ impl Proposer {
             match timeout_at(deadline, waiter.fate()).await {
                 Ok(Fate::Applied(applied)) => return Ok(*applied),
                 Ok(Fate::Unknown) => return Err(Error::TimeoutLeaderFail),
+                Ok(Fate::Overloaded) => return Err(Error::TooManyRequests),
                 Ok(Fate::ConnectionLost) => return Err(Error::TimeoutConnectionLost),
                 Ok(Fate::NotProposed) if self.0.raft.is_stopped() => return Err(Error::Stopped),
                 Ok(Fate::NotProposed) => self.leader_other_than(leader, deadline).await?,
@@ -221,9 +222,28 @@ async fn dispatch(
     let mut under_way = tokio::task::JoinSet::new();
     while inbox.recv_many(&mut batch, BATCH_MAX).await > 0 {
         let batch = std::mem::replace(&mut batch, Vec::with_capacity(BATCH_MAX));
-        under_way.spawn(hand_over(batch, leader.clone(), replies.clone(), timeout));
+        for part in parts(batch, |proposal| proposal.command.len()) {
+            under_way.spawn(hand_over(part, leader.clone(), replies.clone(), timeout));
+        }
         while under_way.try_join_next().is_some() {}
     }
+}
+
+/// Cuts a batch so that no part has more than [`BATCH_BYTES_MAX`], unless a single item has.
+fn parts<T>(batch: Vec<T>, len: impl Fn(&T) -> usize) -> Vec<Vec<T>> {
+    let mut parts = vec![Vec::new()];
+    let mut bytes = 0;
+    for item in batch {
+        bytes += len(&item);
+        match parts.last_mut() {
+            Some(part) if part.is_empty() || bytes <= BATCH_BYTES_MAX => part.push(item),
+            Some(_) | None => {
+                bytes = len(&item);
+                parts.push(vec![item]);
+            }
+        }
+    }
+    parts
 }
 
 async fn hand_over(batch: Vec<Proposal>, leader: Leader, replies: Replies, timeout: Duration) {
@@ -238,6 +258,9 @@ async fn hand_over(batch: Vec<Proposal>, leader: Leader, replies: Replies, timeo
         }
     };
     match asked {
+        Ok(reply::Reply::Propose(reply)) if reply.overloaded => {
+            ids.iter().for_each(|id| replies.settle(*id, Fate::Overloaded));
+        }
         // What was committed is settled by applying it here.
         Ok(reply::Reply::Propose(reply)) => {
             settle(reply.refused, || Fate::NotProposed);
@@ -251,5 +274,22 @@ async fn hand_over(batch: Vec<Proposal>, leader: Leader, replies: Replies, timeo
         }
         // The waits have deadlines of their own.
         Err(AskError::Timeout) => (),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_is_cut_by_its_bytes() {
+        #[track_caller]
+        fn check(lengths: &[usize], expected: &[&[usize]]) {
+            assert_eq!(parts(lengths.to_vec(), |length| *length), expected);
+        }
+        const HALF: usize = BATCH_BYTES_MAX / 2;
+        check(&[1, 2, 3], &[&[1, 2, 3]]);
+        check(&[HALF, HALF, 1, HALF], &[&[HALF, HALF], &[1, HALF]]);
+        check(&[3 * HALF, 3 * HALF, 1], &[&[3 * HALF], &[3 * HALF], &[1]]);
     }
 }

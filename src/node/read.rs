@@ -92,7 +92,10 @@ impl Reader {
         let mut leadership = self.raft.leadership();
         loop {
             let (sender, answer) = oneshot::channel();
-            self.rounds.send(sender).await.map_err(|_| Error::Stopped)?;
+            timeout_at(deadline, self.rounds.send(sender))
+                .await
+                .map_err(|_| Error::Timeout)?
+                .map_err(|_| Error::Stopped)?;
             match timeout_at(deadline, answer).await {
                 Err(_) => return Err(Error::Timeout),
                 Ok(Err(_)) => return Err(Error::Stopped),
@@ -118,7 +121,8 @@ async fn make_rounds(
 ) {
     let mut waiting = Vec::new();
     while inbox.recv_many(&mut waiting, QUEUE_MAX).await > 0 {
-        let asked = leader.ask(request::Request::ReadIndex(ReadIndex {}), timeout).await;
+        let asked =
+            leader.ask_while_it_leads(request::Request::ReadIndex(ReadIndex {}), timeout).await;
         let index = match asked {
             Ok(reply::Reply::ReadIndex(reply)) => Ok(reply.index),
             Ok(_) => Err(AskError::ConnectionLost),

@@ -14,6 +14,8 @@ pub(crate) enum Step {
     Promote(MemberId),
     /// A member that is not listed any more.
     Remove(MemberId),
+    /// One set of voters was about to replace another when its leader was lost.
+    Finish,
 }
 
 /// Raft's membership, as the leader has it.
@@ -23,6 +25,8 @@ pub(crate) struct RaftMembers {
     pub(crate) learners: BTreeSet<MemberId>,
     /// Learners that are connected and have caught up.
     pub(crate) ready: BTreeSet<MemberId>,
+    /// The voters are those of two sets, one about to replace the other.
+    pub(crate) joint: bool,
 }
 
 /// `None` when nothing is left to do. Removals come first: a member that was removed may be the reason why
@@ -33,6 +37,9 @@ pub(crate) fn next_step(listed: &Members, raft: &RaftMembers) -> Option<Step> {
         rows.map(|row| MemberId(row.member.id))
     };
     let all: BTreeSet<MemberId> = ids(true).chain(ids(false)).collect();
+    if raft.joint {
+        return Some(Step::Finish);
+    }
     if all.is_empty() {
         return None;
     }
@@ -49,7 +56,8 @@ mod tests {
     use super::*;
     use crate::{cluster::Row, proto::etcdserverpb::Member};
 
-    /// Lists are written as ids, `l` for learners; Raft's side as voters | learners | ready learners.
+    /// Lists are written as ids, `l` for learners; Raft's side as voters | learners | ready learners,
+    /// with `joint` before it while voters change.
     #[track_caller]
     fn check(listed: &str, raft: &str, step: Option<Step>) {
         let rows = listed.split_whitespace().map(|word| Row {
@@ -60,13 +68,18 @@ mod tests {
             },
             incarnation: None,
         });
-        let mut sets = raft
+        let (joint, sets) = match raft.strip_prefix("joint ") {
+            Some(sets) => (true, sets),
+            None => (false, raft),
+        };
+        let mut sets = sets
             .split('|')
             .map(|part| part.split_whitespace().map(|id| MemberId(id.parse().unwrap())).collect());
         let raft = RaftMembers {
             voters: sets.next().unwrap(),
             learners: sets.next().unwrap(),
             ready: sets.next().unwrap(),
+            joint,
         };
         let members = Members { rows: rows.collect(), ..Default::default() };
         assert_eq!(next_step(&members, &raft), step);
@@ -82,6 +95,13 @@ mod tests {
         check("1 2", "1 2 3 | |", Some(Step::Remove(MemberId(3))));
         check("1 2", "1 2 | 3 |", Some(Step::Remove(MemberId(3))));
         check("1 2 4", "1 2 3 | |", Some(Step::Remove(MemberId(3))));
+    }
+
+    #[test]
+    fn a_change_that_its_leader_left_half_done_is_finished_first() {
+        check("1 2 3", "joint 1 2 3 | |", Some(Step::Finish));
+        check("1 2", "joint 1 2 3 | 4 | 4", Some(Step::Finish));
+        check("", "joint 1 2 3 | |", Some(Step::Finish));
     }
 
     #[test]

@@ -22,6 +22,8 @@ pub(crate) enum Fate {
     Applied(Box<Applied>),
     /// It never entered a log: proposing it again is safe.
     NotProposed,
+    /// The leader refused it, because it has too much to do.
+    Overloaded,
     /// It entered the log of a leader that was deposed, or a snapshot has covered its place.
     Unknown,
     /// The connection over which it went to the leader is gone.

@@ -1,6 +1,7 @@
 //! Starting and stopping a member.
 
 use std::{
+    collections::BTreeSet,
     path::PathBuf,
     sync::{Arc, OnceLock},
     time::Duration,
@@ -12,7 +13,7 @@ use tokio::{
     time::Instant,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tracing::{debug, error, info, warn};
+use tracing::{debug, error, warn};
 
 use crate::{
     cluster::Members,
@@ -82,7 +83,8 @@ pub struct Running {
     raft: Raft,
     peers: Peers,
     members: watch::Receiver<Arc<Members>>,
-    removed: watch::Receiver<bool>,
+    /// Told by others that there is no place for this member.
+    refused: watch::Receiver<Option<Ended>>,
     incarnation: u64,
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -94,6 +96,8 @@ pub struct Running {
 pub enum Ended {
     /// The cluster has removed it.
     Removed,
+    /// The cluster knows it with another data directory, which has been lost or replaced.
+    DataLost,
     /// Raft can't go on, for this reason.
     Failed(String),
 }
@@ -173,6 +177,7 @@ impl Running {
         let storage = Storage::open(place)?;
         let (log, writer) = Log::open(options.files.clone(), options.log.clone())?;
         let is_new = log.state().last.is_none() && storage.durable().is_none();
+        let meter = log.meter();
         let head = StateMachine::open(storage.clone())?.revision();
         let hub = WatchHub::new(storage.clone(), head);
 
@@ -190,7 +195,8 @@ impl Running {
             election: options.timing.election,
         };
 
-        let (removed, removed_now) = watch::channel(false);
+        let (refused, refused_now) = watch::channel(None);
+        let gate = Arc::new(MembersGate::new(members_now.clone(), refused));
         let peers = Peers::new(peers::Options {
             identity: peers::Identity {
                 cluster: options.identity.cluster,
@@ -200,7 +206,7 @@ impl Running {
             },
             network: options.network,
             tls: options.peer_tls,
-            gate: Arc::new(MembersGate::new(members_now.clone(), removed)),
+            gate: gate.clone(),
             dead_after: options.timing.election,
             payload_bytes_max: payload_bytes_max(options.limits.request_bytes),
             seed: options.seed,
@@ -224,6 +230,7 @@ impl Running {
             seed: options.seed,
         })
         .await?;
+        gate.know(raft.participants());
 
         let keeper = LeaseKeeper::new(raft.clone());
         let _ = keeper_cell.set(keeper.clone());
@@ -272,10 +279,14 @@ impl Running {
             Box::pin(proposing) as BoxFuture<'static, ()>,
             Box::pin(reading),
             Box::pin(background::keep_leases(keeper, raft.clone())),
-            Box::pin(background::reconcile_members(raft.clone(), members_now.clone())),
-            Box::pin(background::retain(raft.clone(), options.retention)),
+            Box::pin(background::reconcile_members(
+                raft.clone(),
+                members_now.clone(),
+                options.timing.election,
+            )),
+            Box::pin(background::retain(raft.clone(), storage.clone(), meter, options.retention)),
             Box::pin(background::compact(storage, compaction, compacted, raft.clone())),
-            Box::pin(address_members(peers.clone(), members_now.clone())),
+            Box::pin(address_members(peers.clone(), members_now.clone(), raft.participants())),
             Box::pin(introduce(
                 node.clone(),
                 raft.clone(),
@@ -291,13 +302,13 @@ impl Running {
         for work in background {
             tasks.spawn(stop.clone().run_until_cancelled_owned(work));
         }
-        let (members, removed, timing) = (members_now, removed_now, options.timing);
+        let (members, refused, timing) = (members_now, refused_now, options.timing);
         Ok(Running {
             node,
             raft,
             peers,
             members,
-            removed,
+            refused,
             incarnation: options.incarnation,
             tasks,
             stop,
@@ -318,20 +329,31 @@ impl Running {
 
     /// Returns when the member has ended by itself, with the reason: an error, or its removal.
     pub async fn ended(&self) -> Ended {
-        let mut removed = self.removed.clone();
+        let mut refused = self.refused.clone();
+        let told = async {
+            let told = refused.wait_for(Option::is_some).await;
+            told.ok().and_then(|told| told.clone())
+        };
         tokio::select! {
             reason = self.raft.stopped() => Ended::Failed(reason),
-            Ok(_) = removed.wait_for(|removed| *removed) => Ended::Removed,
+            Some(ended) = told => ended,
+            Some(()) = self.left() => Ended::Removed,
         }
+    }
+
+    /// Returns when this member has applied that it is no member any more. `None` when it has stopped.
+    async fn left(&self) -> Option<()> {
+        let (id, mut members) = (self.node.identity.member, self.members.clone());
+        members.wait_for(|members| members.is_removed(id)).await.ok()?;
+        self.raft.participants().wait_for(|participants| !participants.contains(&id)).await.ok()?;
+        // The others must hear that it is committed; those that have will close the connections.
+        tokio::time::sleep(self.timing.election).await;
+        Some(())
     }
 
     /// Hands leadership over if this member has it, so that the cluster need not wait for an election.
     pub async fn hand_over(&self) {
-        let Some(successor) = self.raft.successor() else { return };
-        match self.raft.transfer_leader(successor, self.timing.election).await {
-            Ok(()) => info!(to = %successor, "handed leadership over"),
-            Err(error) => warn!(%error, "could not hand leadership over"),
-        }
+        background::hand_over(&self.raft, self.timing.election).await;
     }
 
     /// Ends everything. Leadership should have been handed over before.
@@ -409,19 +431,32 @@ async fn introduce(
     }
 }
 
-/// Keeps the connections' address book in line with the membership list.
-async fn address_members(peers: Peers, mut members: watch::Receiver<Arc<Members>>) {
+/// Keeps the connections' address book in line with the membership list and with Raft's membership, which
+/// follows it.
+async fn address_members(
+    peers: Peers,
+    mut members: watch::Receiver<Arc<Members>>,
+    mut participants: watch::Receiver<BTreeSet<MemberId>>,
+) {
     loop {
         {
-            let members = members.borrow_and_update();
+            let (members, participants) =
+                (members.borrow_and_update(), participants.borrow_and_update());
             for row in &members.rows {
                 set_addresses(&peers, &row.member);
             }
-            for id in &members.removed {
-                peers.remove(*id);
+            for row in &members.removed {
+                match participants.contains(&MemberId(row.member.id)) {
+                    true => set_addresses(&peers, &row.member),
+                    false => peers.remove(MemberId(row.member.id)),
+                }
             }
         }
-        if members.changed().await.is_err() {
+        let changed = tokio::select! {
+            changed = members.changed() => changed,
+            changed = participants.changed() => changed,
+        };
+        if changed.is_err() {
             return;
         }
     }

@@ -20,7 +20,7 @@ use super::{
         vote_from_open, vote_to_open,
     },
 };
-use crate::storage::{Position, Storage};
+use crate::storage::{Position, Storage, off_thread};
 
 /// Takes what other members send. Clones share it.
 #[derive(Clone)]
@@ -132,9 +132,12 @@ impl Incoming {
         self.heard.now();
         let membership = decode_stored_membership(start.meta).map_err(failed)?;
         let position = Position { applied: start.last, membership };
-        let mut import = self.storage.begin_import().map_err(failed)?;
+        let storage = self.storage.clone();
+        let mut import = off_thread(move || storage.begin_import()).await.map_err(failed)?;
         while let Some(chunk) = chunks.next().await {
-            import.chunk(chunk.map_err(failed)?).map_err(failed)?;
+            let chunk = chunk.map_err(failed)?;
+            let taken = off_thread(move || import.chunk(chunk).map(|()| import));
+            import = taken.await.map_err(failed)?;
             self.heard.now();
         }
         let (last_log_id, last_membership) = open_position(position).map_err(failed)?;

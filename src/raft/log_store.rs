@@ -84,11 +84,22 @@ impl RaftLogReader<TypeConfig> for LogStore {
                 return Ok(None);
             }
             let part = store.read(start, end)?;
-            let next = part.last().map_or(end, |entry| entry.index() + 1);
+            // Applying would pass over what is missing without a word.
+            let first = part.first().map(|entry| entry.index());
+            let next = match part.last() {
+                Some(last) if first == Some(start) => last.index() + 1,
+                None if end == u64::MAX => end,
+                Some(_) | None => return Err(missing(start)),
+            };
             Ok::<_, io::Error>(Some((stream::iter(part.into_iter().map(Ok)), (store, next))))
         });
         Box::pin(futures::TryStreamExt::try_flatten(chunks))
     }
+}
+
+fn missing(index: u64) -> io::Error {
+    let text = format!("entry {index} is not in the log any more");
+    io::Error::new(io::ErrorKind::NotFound, text)
 }
 
 /// The range as `[start, end)`.

@@ -1,6 +1,15 @@
 //! What openraft sends, over our connections.
 
-use std::{future::Future, io, pin::pin, time::Duration};
+use std::{
+    future::Future,
+    io,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use bytes::Bytes;
 use futures::{
@@ -46,6 +55,31 @@ pub(crate) struct Outgoing {
     pub(crate) peers: Peers,
     /// How long votes and the like may take.
     pub(crate) timeout: Duration,
+    pub(crate) snapshots_sent: SnapshotsSent,
+}
+
+/// Counts the snapshots that are being sent. Clones share the count.
+#[derive(Clone, Default)]
+pub(crate) struct SnapshotsSent(Arc<AtomicUsize>);
+
+impl SnapshotsSent {
+    pub(crate) fn are_under_way(&self) -> bool {
+        self.0.load(Ordering::Relaxed) > 0
+    }
+
+    /// Counts one more until dropped.
+    fn begin(&self) -> SnapshotUnderWay {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        SnapshotUnderWay(Arc::clone(&self.0))
+    }
+}
+
+struct SnapshotUnderWay(Arc<AtomicUsize>);
+
+impl Drop for SnapshotUnderWay {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// One way to one member.
@@ -54,6 +88,7 @@ pub(crate) struct Way {
     to: MemberId,
     lane: Lane,
     timeout: Duration,
+    snapshots_sent: SnapshotsSent,
 }
 
 #[derive(Clone, Copy)]
@@ -66,7 +101,8 @@ enum Lane {
 
 impl Outgoing {
     fn way(&self, to: u64, lane: Lane) -> Way {
-        Way { peers: self.peers.clone(), to: MemberId(to), lane, timeout: self.timeout }
+        let (peers, snapshots_sent) = (self.peers.clone(), self.snapshots_sent.clone());
+        Way { peers, to: MemberId(to), lane, timeout: self.timeout, snapshots_sent }
     }
 }
 
@@ -250,6 +286,7 @@ impl NetSnapshot<TypeConfig> for Way {
             last: snapshot.meta.last_log_id.as_ref().map(log_id_from_open),
             meta: encode_stored_membership(&snapshot.meta.last_membership),
         };
+        let _under_way = self.snapshots_sent.begin();
         let chunks = read_chunks(picture);
         let sending = self.peers.send_snapshot(self.to, start, chunks, std::future::pending());
         match futures::future::select(pin!(sending), pin!(cancel)).await {
@@ -368,7 +405,8 @@ mod tests {
             payload_bytes_max: PAYLOAD_BYTES_MAX,
             seed: 1,
         });
-        Way { peers, to: MemberId(to), lane, timeout: Duration::from_secs(1) }
+        let snapshots_sent = SnapshotsSent::default();
+        Way { peers, to: MemberId(to), lane, timeout: Duration::from_secs(1), snapshots_sent }
     }
 
     /// openraft pauses inside of its stream of requests, so who does not take one gets no pause.

@@ -7,9 +7,17 @@ use rand::{Rng, SeedableRng, rngs::StdRng};
 use tokio::sync::watch;
 
 use super::{
-    Leadership, OpenRaft, Outlet, Raft, Retention, Shared, Timing, applied::Applied,
-    apply::Applier, config::openraft_config, incoming::Incoming, leadership::Heard,
-    log_store::LogStore, outgoing::Outgoing, peers::Peers, runtime, watch_leadership,
+    Leadership, OpenRaft, Outlet, Raft, Retention, Shared, Timing,
+    applied::Applied,
+    apply::{Applier, open_position},
+    config::openraft_config,
+    incoming::Incoming,
+    leadership::Heard,
+    log_store::LogStore,
+    outgoing::{Outgoing, SnapshotsSent},
+    participants::Participants,
+    peers::Peers,
+    runtime, watch_metrics,
 };
 use crate::{
     log::{self, Log, Writer},
@@ -81,12 +89,19 @@ impl Raft {
             outlet: parts.outlet,
         };
         applier.catch_up(&parts.log)?;
+        let (_, membership) = open_position(applier.machine.position().clone())?;
+        let (watched, participants) = Participants::new(Some(membership.membership()));
 
         let (handle, applying) = applier.split();
         parts.workers.run("apply", applying)?;
         parts.workers.run("log", parts.writer.run())?;
 
-        let outgoing = Outgoing { peers: parts.peers.clone(), timeout: parts.timing.heartbeat * 5 };
+        let snapshots_sent = SnapshotsSent::default();
+        let outgoing = Outgoing {
+            peers: parts.peers.clone(),
+            timeout: parts.timing.heartbeat * 5,
+            snapshots_sent: snapshots_sent.clone(),
+        };
         let durable = parts.storage.clone();
         let store = LogStore::new(parts.log, Arc::new(move || durable.durable()));
         let built = OpenRaft::build(parts.id.0, Arc::new(config), outgoing, store, handle);
@@ -97,20 +112,31 @@ impl Raft {
         let (shown, leadership) = watch::channel(Leadership::default());
         let (leader_shown, leader) = watch::channel(None);
         let metrics = open.metrics();
-        tokio::spawn(watch_leadership(
+        tokio::spawn(watch_metrics(
             parts.id,
             metrics.clone(),
             heard.clone(),
             parts.timing,
             shown,
             leader_shown,
+            watched,
         ));
         let incoming = Incoming::new(open.clone(), heard.clone(), parts.storage);
         let (id, peers) = (parts.id, parts.peers);
-        let raft = Raft(Arc::new(Shared { id, open, metrics, leadership, leader, applied, peers }));
+        let shared = Shared {
+            id,
+            open,
+            metrics,
+            leadership,
+            leader,
+            participants,
+            applied,
+            peers,
+            snapshots_sent,
+        };
         let pause = StdRng::seed_from_u64(parts.seed).random_range(0.0..1.0);
         let first = FirstElection { heard, after: (parts.timing.heartbeat * 3).mul_f64(pause) };
-        Ok((raft, incoming, first))
+        Ok((Raft(Arc::new(shared)), incoming, first))
     }
 
     /// Begins to stand for elections and to vote. Before this, nothing is sent.

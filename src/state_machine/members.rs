@@ -43,9 +43,9 @@ pub(super) fn remove(
     request: &MemberRemoveRequest,
 ) -> Result<Effects, Failure> {
     let id = MemberId(request.id);
-    let member = read(batch)?.check_remove(id)?.member.clone();
-    table::remove(batch, id);
-    changed(batch, member)
+    let row = read(batch)?.check_remove(id)?.clone();
+    table::remove(batch, &row);
+    changed(batch, row.member)
 }
 
 pub(super) fn update(

@@ -429,7 +429,8 @@ fn members_come_start_vote_move_and_go() {
     assert_eq!(machine.apply(remove).reply, reply(&second, &[&founder]));
     let again = cluster::Rejection::IdExists(MemberId(2));
     machine.refused(add(&second), Rejection::Cluster(again));
-    assert_eq!(machine.view().members().unwrap().removed, [MemberId(2)]);
+    let gone = cluster::Row { member: second, incarnation: Some(77) };
+    assert_eq!(machine.view().members().unwrap().removed, [gone]);
 }
 
 #[test]
