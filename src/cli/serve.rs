@@ -102,7 +102,8 @@ fn check_files(config: &Config) -> Result<(), tls::Error> {
     Ok(())
 }
 
-/// A port that is taken must leave no trace either. The sockets are bound again when the member starts.
+/// A port that is taken must leave no trace either. The sockets are bound again when the member
+/// starts.
 fn check_ports(config: &Config) -> anyhow::Result<()> {
     for (flag, urls) in [
         ("--listen-client-urls", &config.clients.listen),
