@@ -77,7 +77,7 @@ test: setup ## everything that must pass: check, then all tests; prints how long
 check: setup ## formatting, lints, documentation, house rules; with cargo-deny licences and advisories
 	cargo fmt --all --check
 	cargo clippy --release --workspace --all-targets -- -D warnings
-	RUSTDOCFLAGS='-D warnings' cargo doc --release --workspace --no-deps --document-private-items
+	RUSTDOCFLAGS='-D warnings -A rustdoc::private-intra-doc-links' cargo doc --release --workspace --no-deps --document-private-items
 	cargo test --release --quiet --test tidy
 	@if command -v cargo-deny >/dev/null; then cargo deny check; \
 	else echo 'SKIPPED licences and advisories: cargo-deny is not installed'; fi

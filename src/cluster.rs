@@ -18,8 +18,8 @@ pub struct Members {
     pub cluster: Option<ClusterId>,
     /// Sorted by id.
     pub rows: Vec<Row>,
-    /// Members whose ids may never come back, as they were when they were removed: Raft may need them
-    /// until its own membership has followed. Sorted by id.
+    /// Members whose ids may never come back, as they were when they were removed: Raft may need
+    /// them until its own membership has followed. Sorted by id.
     pub removed: Vec<Row>,
 }
 

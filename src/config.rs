@@ -18,9 +18,6 @@ pub use url::{Address, ListenUrl, Place, Url};
 
 use crate::{telemetry, tls};
 
-/// Release of etcd whose protocol this speaks; clients decide by it what they may ask for.
-pub const ETCD_VERSION: &str = "3.7.1";
-
 /// etcd's bound for `--election-timeout`, in milliseconds.
 pub const ELECTION_MS_MAX: u64 = 50_000;
 

@@ -49,8 +49,8 @@ pub struct Limits {
     pub max_request_bytes: usize,
     /// `--max-txn-ops`: operations of a transaction, for each of its lists.
     pub max_txn_ops: usize,
-    /// `--watch-progress-notify-interval`: idle time after which a watcher that asked for it is told how
-    /// far it has come.
+    /// `--watch-progress-notify-interval`: idle time after which a watcher that asked for it is
+    /// told how far it has come.
     pub progress_interval: Duration,
     /// `--election-timeout`; a stream that asks for a leader is ended after three without one.
     pub election_timeout: Duration,

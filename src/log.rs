@@ -102,8 +102,8 @@ pub struct Options {
 pub struct Meter(Arc<Shared>);
 
 impl Meter {
-    /// Index up to which entries must go, so that no more than `bytes_max` of records stay; `None` when
-    /// no more are there. Counts what is on disk.
+    /// Index up to which entries must go, so that no more than `bytes_max` of records stay; `None`
+    /// when no more are there. Counts what is on disk.
     pub fn excess(&self, bytes_max: u64) -> Option<u64> {
         self.0.excess(bytes_max)
     }

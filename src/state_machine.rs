@@ -120,8 +120,8 @@ impl StateMachine {
 
     /// Applies entries in order and writes all they change, with the new position, at once.
     ///
-    /// Deterministic: the same entries leave every member with the same tables, however they are cut
-    /// into batches. An error is this member's disk; the member must stop.
+    /// Deterministic: the same entries leave every member with the same tables, however they are
+    /// cut into batches. An error is this member's disk; the member must stop.
     pub fn apply(&mut self, entries: Vec<Entry>) -> Result<Vec<Applied>, storage::Error> {
         let Some(last) = entries.last().map(|entry| entry.id) else { return Ok(Vec::new()) };
         let snapshot = self.storage.snapshot();

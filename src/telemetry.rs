@@ -93,8 +93,8 @@ where
     W: for<'a> tracing_subscriber::fmt::MakeWriter<'a> + Send + Sync + 'static,
 {
     let own = level.filter();
-    // openraft warns at every attempt to reach a member that is down; the connections themselves tell it
-    // once.
+    // openraft warns at every attempt to reach a member that is down; the connections themselves
+    // tell it once.
     let targets = Targets::new()
         .with_target("orrery", own)
         .with_target("openraft", own.min(LevelFilter::ERROR))

@@ -126,6 +126,17 @@ fn a_wrong_command_line_is_refused_in_one_line_and_leaves_nothing() {
 }
 
 #[test]
+fn a_port_that_is_taken_is_refused_and_leaves_nothing() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", taken.local_addr().unwrap());
+    for flag in ["--listen-client-urls", "--listen-peer-urls", "--listen-metrics-urls"] {
+        let given = format!("{flag}={url}");
+        let reason = "cannot listen: Address already in use (os error 98)";
+        refuses(&[&ANYWHERE[..], &[&given]].concat(), &format!("{given}: {reason}"));
+    }
+}
+
+#[test]
 fn reserved_words_say_that_they_are_not_there_yet() {
     for word in ["up", "verify", "down", "region", "chaos", "sla", "snapshot"] {
         refuses(&[word, "--x"], &format!("{word}: not available yet"));

@@ -184,14 +184,25 @@ fn check(path: &Path, text: &str) -> Vec<String> {
     }
     check_lines(text, &mut faults);
     check_functions(text, &mut faults);
-    let is_tests = name == "tests";
     // Tests come last in a file, and may reach anywhere.
     let code = text.split("#[cfg(test)]").next().unwrap_or_default();
-    if path.starts_with("src") && !is_tests {
+    if path.starts_with("src") && !is_tests(path) {
         check_layers(code, &mut faults);
         check_words(code, &mut faults);
     }
     faults.found
+}
+
+/// Whether the file is a module for tests only, or a part of one, by how its parent declares it.
+fn is_tests(path: &Path) -> bool {
+    let Some((name, folder)) = path.file_stem().zip(path.parent()) else { return false };
+    let name = name.to_string_lossy();
+    let parent = folder.with_extension("rs");
+    let Ok(text) = std::fs::read_to_string(&parent) else { return name == "tests" };
+    let declarations = ["mod", "pub(crate) mod", "pub(super) mod"];
+    let is_declared_for_tests =
+        |declaration: &&str| text.contains(&format!("#[cfg(test)]\n{declaration} {name};"));
+    declarations.iter().any(is_declared_for_tests) || is_tests(&parent)
 }
 
 struct Faults<'a> {

@@ -23,8 +23,8 @@ use crate::{
     types::MemberId,
 };
 
-/// Bytes of the newest log entries kept in memory: what members that are a little behind, and applying
-/// itself, read without touching the disk.
+/// Bytes of the newest log entries kept in memory: what members that are a little behind, and
+/// applying itself, read without touching the disk.
 const LOG_CACHE_BYTES: usize = 64 << 20;
 
 const LOG_SEGMENT_BYTES: u64 = 64 << 20;
@@ -55,7 +55,6 @@ pub(super) async fn start(
     mut data_dir: DataDir,
     tls: Tls,
 ) -> anyhow::Result<Serving> {
-    // Ports first: one that is taken must leave no trace.
     let clients = bind(&config.clients.listen, "--listen-client-urls").await?;
     let pages = bind(&config.metrics_listen, "--listen-metrics-urls").await?;
 
@@ -201,8 +200,8 @@ fn founders(config: &Config) -> Vec<Member> {
     members.collect()
 }
 
-/// A member that comes without data to a cluster that runs has lost its data, and with it the votes that
-/// it gave: it must not come back under its old id.
+/// A member that comes without data to a cluster that runs has lost its data, and with it the votes
+/// that it gave: it must not come back under its old id.
 async fn refuse_second_bootstrap(
     config: &Config,
     identity: Identity,

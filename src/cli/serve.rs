@@ -32,6 +32,7 @@ pub(crate) fn run(config: Config, warnings: &[Warning]) -> anyhow::Result<ExitCo
         config.founding.check(&config.name, &config.peers.advertise)?;
     }
     check_files(&config)?;
+    check_ports(&config)?;
     let token = Token { value: &config.founding.token, is_set: config.token_is_set };
     let data_dir = DataDir::open(&config.data_dir, token)?;
     let tls = tls(&config, &data_dir)?;
@@ -102,6 +103,24 @@ fn check_files(config: &Config) -> Result<(), tls::Error> {
     }
     if let tls::Source::Files(files) = &config.peers.tls {
         ClientTls::load(files, &[])?;
+    }
+    Ok(())
+}
+
+/// A port that is taken must leave no trace either. The sockets are bound again when the member
+/// starts.
+fn check_ports(config: &Config) -> anyhow::Result<()> {
+    for (flag, urls) in [
+        ("--listen-client-urls", &config.clients.listen),
+        ("--listen-peer-urls", &config.peers.listen),
+        ("--listen-metrics-urls", &config.metrics_listen),
+    ] {
+        for listen in urls {
+            if let Address::Tcp(address) = listen.address {
+                std::net::TcpListener::bind(address)
+                    .with_context(|| format!("{flag}={}: cannot listen", listen.url))?;
+            }
+        }
     }
     Ok(())
 }

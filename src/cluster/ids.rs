@@ -1,11 +1,12 @@
-//! How members and clusters get their ids: as in etcd, so that tools and people find the ids they know.
+//! How members and clusters get their ids: as in etcd, so that tools and people find the ids they
+//! know.
 
 use sha1::{Digest, Sha1};
 
 use crate::types::{ClusterId, MemberId};
 
-/// Id of a member. `unix_secs` is when it is added to a running cluster; founding members have none, so
-/// that all of them compute the same ids.
+/// Id of a member. `unix_secs` is when it is added to a running cluster; founding members have
+/// none, so that all of them compute the same ids.
 pub fn member_id(peer_urls: &[String], cluster_token: &str, unix_secs: Option<u64>) -> MemberId {
     let mut urls: Vec<&str> = peer_urls.iter().map(String::as_str).collect();
     urls.sort_unstable();

@@ -1,12 +1,12 @@
-//! Which changes of the list are allowed. Asked when a change is applied; the edge may ask as well, to
-//! refuse early.
+//! Which changes of the list are allowed. Asked when a change is applied; the edge may ask as well,
+//! to refuse early.
 
 use super::{Members, Rejection, Row};
 use crate::{proto::etcdserverpb::Member, types::MemberId};
 
 impl Members {
-    /// With `strict`, a voter is added only while enough of the voters have started to form a quorum
-    /// with it.
+    /// With `strict`, a voter is added only while enough of the voters have started to form a
+    /// quorum with it.
     pub fn check_add(
         &self,
         member: &Member,
@@ -65,8 +65,8 @@ impl Members {
         (voters, started) == (1, 1) || started >= quorum(voters + 1)
     }
 
-    /// Whether the voters that have started are a quorum once this one is removed. Learners may always
-    /// go.
+    /// Whether the voters that have started are a quorum once this one is removed. Learners may
+    /// always go.
     pub fn is_ready_to_remove(&self, id: MemberId) -> bool {
         if self.get(id).is_some_and(|row| row.member.is_learner) {
             return true;
@@ -147,7 +147,8 @@ mod tests {
         assert_eq!(add(5, "http://5", true, 2), Ok(()));
     }
 
-    /// The cases of etcd's TestIsReadyToAddVotingMember and TestIsReadyToRemoveVotingMember in short.
+    /// The cases of etcd's TestIsReadyToAddVotingMember and TestIsReadyToRemoveVotingMember in
+    /// short.
     #[test]
     fn changes_of_the_voters_leave_a_quorum_that_has_started() {
         let add = |list| members(list).is_ready_to_add_voter();

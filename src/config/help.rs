@@ -2,10 +2,8 @@
 
 use std::fmt::Write;
 
-use super::{
-    ETCD_VERSION,
-    flags::{Effect, FLAGS, Section},
-};
+use super::flags::{Effect, FLAGS, Section};
+use crate::grpc::version::SERVER;
 
 const USAGE: &str = "\
 Usage:
@@ -57,5 +55,5 @@ pub(crate) fn help() -> String {
 pub(crate) fn version() -> String {
     let (version, os, arch) =
         (env!("CARGO_PKG_VERSION"), std::env::consts::OS, std::env::consts::ARCH);
-    format!("etcd Version: {ETCD_VERSION}\nOrrery Version: {version}\nOS/Arch: {os}/{arch}\n")
+    format!("etcd Version: {SERVER}\nOrrery Version: {version}\nOS/Arch: {os}/{arch}\n")
 }

@@ -179,6 +179,11 @@ pub(crate) fn not_implemented(method: &str) -> Status {
     Status::new(Code::Unimplemented, format!("method {method} not implemented"))
 }
 
+/// What ended the body of a request: a refusal of ours, or the connection's trouble.
+pub(crate) fn of_body(error: axum::Error) -> Status {
+    Status::from_error(error.into_inner())
+}
+
 /// The answer when a read's task died: our bug, and the panic is in the log.
 pub(crate) fn read_panicked() -> Status {
     Status::new(Code::Internal, "etcdserver: the read failed")

@@ -8,8 +8,8 @@ use std::{
 use super::Lease;
 use crate::types::LeaseId;
 
-/// Leases that a new leader lets run out within one second. Three quarters of the thousand that it can
-/// revoke in that time, so that leases granted later are not late.
+/// Leases that a new leader lets run out within one second. Three quarters of the thousand that it
+/// can revoke in that time, so that leases granted later are not late.
 const EXPIRIES_PER_SECOND: usize = 750;
 
 /// When each lease runs out, as seen by this leader.
@@ -40,8 +40,9 @@ pub enum Renewal {
 }
 
 impl ExpiryQueue {
-    /// Starts over with the leases that a new leader finds. It cannot know when they were renewed last,
-    /// so each gets what its last checkpoint left it, and `extension` for the time without a leader.
+    /// Starts over with the leases that a new leader finds. It cannot know when they were renewed
+    /// last, so each gets what its last checkpoint left it, and `extension` for the time without a
+    /// leader.
     pub fn promote(&mut self, leases: &[Lease], now: Instant, extension: Duration) {
         self.clear();
         let mut by_time: Vec<_> =
@@ -61,8 +62,8 @@ impl ExpiryQueue {
         }
     }
 
-    /// Starts over with the leases that are here: nobody could be renewed for a while, so each has what a
-    /// new leader would give it.
+    /// Starts over with the leases that are here: nobody could be renewed for a while, so each has
+    /// what a new leader would give it.
     pub fn resume(&mut self, now: Instant, extension: Duration) {
         let leases: Vec<Lease> = self.timers.values().map(|timer| timer.lease).collect();
         self.promote(&leases, now, extension);
@@ -79,8 +80,8 @@ impl ExpiryQueue {
         self.set(lease, now + time_left(&lease));
     }
 
-    /// Gives a lease its full time again. A lease with a checkpoint needs that reset first, or the next
-    /// leader would count from the old checkpoint: see [`ExpiryQueue::is_checkpointed`].
+    /// Gives a lease its full time again. A lease with a checkpoint needs that reset first, or the
+    /// next leader would count from the old checkpoint: see [`ExpiryQueue::is_checkpointed`].
     pub fn renew(&mut self, id: LeaseId, now: Instant) -> Renewal {
         let Some(timer) = self.timers.get(&id) else { return Renewal::Unknown };
         if timer.deadline <= now {
@@ -138,11 +139,12 @@ impl ExpiryQueue {
         Some((left_secs, self.timers.get(&id)?.lease.ttl_secs))
     }
 
-    /// Leases with the seconds left to them that the other members should be told: those that have less
-    /// than half of what the others know.
+    /// Leases with the seconds left to them that the other members should be told: those that have
+    /// less than half of what the others know.
     ///
-    /// Halving bounds both sides: a lease that loses its leader lives at most twice as long as it had
-    /// left, and one that is renewed in time, as clients do at a third of it, is never written about.
+    /// Halving bounds both sides: a lease that loses its leader lives at most twice as long as it
+    /// had left, and one that is renewed in time, as clients do at a third of it, is never written
+    /// about.
     pub fn checkpoints(&self, now: Instant) -> impl Iterator<Item = (LeaseId, i64)> + '_ {
         let worth_telling = move |timer: &Timer| {
             let left = timer.deadline.saturating_duration_since(now);

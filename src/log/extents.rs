@@ -67,8 +67,8 @@ impl Extents {
         }
     }
 
-    /// Index of the newest entry that must go, so that no more than `bytes_max` stay; `None` when no more
-    /// are there.
+    /// Index of the newest entry that must go, so that no more than `bytes_max` stay; `None` when
+    /// no more are there.
     pub(crate) fn excess(&self, bytes_max: u64) -> Option<u64> {
         let mut left = self.bytes;
         let too_many = self.records.iter().take_while(|extent| {

@@ -1,5 +1,5 @@
-//! One command: refuse first, then change. Each function here and beside it makes all its checks before
-//! its first change, so a refused command leaves nothing in the batch.
+//! One command: refuse first, then change. Each function here and beside it makes all its checks
+//! before its first change, so a refused command leaves nothing in the batch.
 
 use super::{Failure, Rejection, Reply, keys, leases, members, txn};
 use crate::{

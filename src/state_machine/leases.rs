@@ -58,8 +58,8 @@ pub(super) fn revoke(edit: &mut Edit<'_, '_>, id: LeaseId) -> Result<(), storage
     Ok(())
 }
 
-/// Notes how much is left of leases. Those that are gone meanwhile are passed over; nothing left stands
-/// for the full time, as in etcd.
+/// Notes how much is left of leases. Those that are gone meanwhile are passed over; nothing left
+/// stands for the full time, as in etcd.
 pub(super) fn checkpoint(
     batch: &mut Batch<'_>,
     request: &LeaseCheckpointRequest,

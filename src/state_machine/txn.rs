@@ -1,5 +1,5 @@
-//! Transactions that write. Which way one goes, and everything that could refuse it, is settled before
-//! its first change; its ranges do see the changes before them.
+//! Transactions that write. Which way one goes, and everything that could refuse it, is settled
+//! before its first change; its ranges do see the changes before them.
 
 use std::collections::BTreeSet;
 
@@ -29,8 +29,8 @@ pub(super) fn check(rows: &dyn Rows, head: Head, request: &TxnRequest) -> Result
     Ok(path)
 }
 
-/// The keys that a transaction changes. In one revision a key changes once: nothing may be put twice,
-/// nor put and deleted.
+/// The keys that a transaction changes. In one revision a key changes once: nothing may be put
+/// twice, nor put and deleted.
 #[derive(Default)]
 struct Writes {
     puts: BTreeSet<Bytes>,

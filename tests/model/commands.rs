@@ -1,4 +1,5 @@
-//! Commands for property tests: few keys, few leases and small numbers, so that they meet each other.
+//! Commands for property tests: few keys, few leases and small numbers, so that they meet each
+//! other.
 
 use bytes::Bytes;
 use orrery::proto::{

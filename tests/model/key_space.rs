@@ -71,19 +71,7 @@ impl KeySpace {
                 response.header = work.header();
                 Reply::Txn(response)
             }
-            Operation::Compact(request) => {
-                let number = |raw: i64| Revision::from_wire(raw).unwrap();
-                if request.revision <= self.floor.unwrap_or(-1) {
-                    return Err(Rejection::Compacted(number(self.floor.unwrap_or(1))));
-                }
-                if request.revision > self.revision() {
-                    return Err(Rejection::FutureRevision(number(self.revision())));
-                }
-                if request.revision > 0 {
-                    self.floor = Some(request.revision);
-                }
-                return Ok(Reply::Compact);
-            }
+            Operation::Compact(request) => return self.compact(request.revision),
             Operation::LeaseGrant(request) => {
                 if self.leases.contains_key(&request.id) {
                     return Err(Rejection::LeaseExists(LeaseId::from_wire(request.id).unwrap()));
@@ -124,6 +112,20 @@ impl KeySpace {
             self.maps.push(map);
         }
         Ok(reply)
+    }
+
+    fn compact(&mut self, revision: i64) -> Result<Reply, Rejection> {
+        let number = |raw: i64| Revision::from_wire(raw).unwrap();
+        if revision <= self.floor.unwrap_or(-1) {
+            return Err(Rejection::Compacted(number(self.floor.unwrap_or(1))));
+        }
+        if revision > self.revision() {
+            return Err(Rejection::FutureRevision(number(self.revision())));
+        }
+        if revision > 0 {
+            self.floor = Some(revision);
+        }
+        Ok(Reply::Compact)
     }
 
     pub(crate) fn range(&self, request: &RangeRequest) -> Result<RangeResponse, Rejection> {

@@ -10,10 +10,10 @@ use axum::{
 use tonic::Status;
 
 use super::frames::PREFIX;
-use crate::grpc::{Limits, validate::Invalid};
+use crate::grpc::{Limits, status, validate::Invalid};
 
-/// Comparisons and operations, nested ones included, are at most this many times `max-txn-ops`. What
-/// anybody means is far below: each operation of a full transaction may be a full transaction.
+/// Comparisons and operations, nested ones included, are at most this many times `max-txn-ops`.
+/// What anybody means is far below: each operation of a full transaction may be a full transaction.
 const TIMES_MAX_TXN_OPS: usize = 128;
 
 /// Deeper than the decoder follows.
@@ -30,9 +30,8 @@ const NESTED: u64 = 4;
 /// Waits for the whole request, and gives it back if it holds no more than it should.
 pub(super) async fn bounded(request: Request, limits: &Limits) -> Result<Request, Status> {
     let (parts, body) = request.into_parts();
-    let bytes = body::to_bytes(body, PREFIX + limits.message_bytes_max())
-        .await
-        .map_err(|error| Status::from_error(error.into_inner()))?;
+    let bytes =
+        body::to_bytes(body, PREFIX + limits.message_bytes_max()).await.map_err(status::of_body)?;
     let mut left = limits.max_txn_ops.saturating_mul(TIMES_MAX_TXN_OPS);
     // One message is all that a good client sends, and a second one is not decoded beside it.
     if bytes.get(PREFIX..).is_some_and(|txn| !fits(txn, &mut left, DEPTH_MAX)) {
@@ -58,8 +57,8 @@ fn take(left: &mut usize) -> bool {
     left.checked_sub(1).map(|less| *left = less).is_some()
 }
 
-/// The fields of a message, each with what it holds if that has a length. Ends where the decoder gives
-/// up, too.
+/// The fields of a message, each with what it holds if that has a length. Ends where the decoder
+/// gives up, too.
 struct Fields<'a>(&'a [u8]);
 
 impl<'a> Iterator for Fields<'a> {
