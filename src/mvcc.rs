@@ -71,7 +71,8 @@ impl View {
         self.head.revision
     }
 
-    /// The compaction floor: the oldest revision that can be read. `None` when nothing was compacted.
+    /// The compaction floor: the oldest revision that can be read. `None` when nothing was
+    /// compacted.
     pub fn floor(&self) -> Option<Revision> {
         self.head.floor
     }
@@ -81,7 +82,8 @@ impl View {
         &self.snapshot
     }
 
-    /// Answers with header.revision set to [`View::revision`]; the other header fields are the edge's.
+    /// Answers with header.revision set to [`View::revision`]; the other header fields are the
+    /// edge's.
     pub fn range(&self, request: &RangeRequest) -> Result<RangeResponse, Error> {
         range::range(&self.snapshot, self.head, request)
     }
@@ -96,9 +98,10 @@ impl View {
         hash::hash_kv(&self.snapshot, self.head, revision)
     }
 
-    /// What happened to the keys of `ranges` from revision `from` on, oldest first, without previous
-    /// versions. Revisions that touch none of the ranges are left out. Reads at most about `max_bytes`
-    /// of stored versions, whole revisions only; the second value is the first revision not looked at.
+    /// What happened to the keys of `ranges` from revision `from` on, oldest first, without
+    /// previous versions. Revisions that touch none of the ranges are left out. Reads at most about
+    /// `max_bytes` of stored versions, whole revisions only; the second value is the first revision
+    /// not looked at.
     pub fn history(
         &self,
         ranges: &[KeyRange],
@@ -108,8 +111,8 @@ impl View {
         history::history(&self.snapshot, self.head, ranges, from, max_bytes)
     }
 
-    /// The version of a key that was current just before `revision`: what a watcher's prev_kv shows.
-    /// `None` when there was none or it is compacted.
+    /// The version of a key that was current just before `revision`: what a watcher's prev_kv
+    /// shows. `None` when there was none or it is compacted.
     pub fn before(&self, key: &[u8], revision: Revision) -> Result<Option<KeyValue>, Error> {
         let Some(at) = revision.previous() else { return Ok(None) };
         if self.head.floor.is_some_and(|floor| at < floor) {

@@ -1,10 +1,12 @@
 //! One running member: the handles that services hold, and the one place where all parts meet.
 
+mod announce;
 mod answer;
 mod ask;
 mod background;
 pub mod data_dir;
 mod error;
+mod introduce;
 mod keeper;
 mod leases;
 mod membership;

@@ -1,7 +1,7 @@
 //! Consensus: openraft with our log, our state machine and our connections.
 //!
-//! The only module that names openraft's types. What the layer above sees is [`Raft`]: propose commands, get
-//! a read index, know who leads, change who takes part.
+//! The only module that names openraft's types. What the layer above sees is [`Raft`]: propose
+//! commands, get a read index, know who leads, change who takes part.
 
 mod applied;
 mod apply;
@@ -88,8 +88,8 @@ struct Shared {
     snapshots_sent: SnapshotsSent,
 }
 
-/// How close to the leader's log a learner must be to become a voter, in entries: near enough that the
-/// quorum does not wait for it noticeably.
+/// How close to the leader's log a learner must be to become a voter, in entries: near enough that
+/// the quorum does not wait for it noticeably.
 const CAUGHT_UP_WITHIN: u64 = 1024;
 
 impl Raft {
@@ -97,11 +97,10 @@ impl Raft {
         self.0.id
     }
 
-    /// Makes this the first membership of a new group. Every founding member may call it, with the same
-    /// members; a member that already has a log ignores it.
+    /// Makes this the first membership of a new group. Every founding member may call it, with the
+    /// same members; a member that already has a log ignores it.
     ///
-    /// # Errors
-    /// Raft has stopped.
+    /// # Errors Raft has stopped.
     pub async fn initialize(&self, members: &[MemberId]) -> Result<(), ReadError> {
         let members: BTreeSet<u64> = members.iter().map(|id| id.0).collect();
         match self.0.open.initialize(members).await {
@@ -112,8 +111,8 @@ impl Raft {
         }
     }
 
-    /// Proposes encoded commands; returns the fate of each, in order. A committed command has been applied
-    /// here when this returns.
+    /// Proposes encoded commands; returns the fate of each, in order. A committed command has been
+    /// applied here when this returns.
     pub async fn propose(&self, commands: Vec<Bytes>) -> Vec<Result<(), ProposeError>> {
         let count = commands.len();
         let proposed =
@@ -132,11 +131,10 @@ impl Raft {
         fates
     }
 
-    /// An index such that a member that has applied it sees every write acknowledged before the call. Only
-    /// the leader can tell, after a quorum confirmed that it leads.
+    /// An index such that a member that has applied it sees every write acknowledged before the
+    /// call. Only the leader can tell, after a quorum confirmed that it leads.
     ///
-    /// # Errors
-    /// Nothing was confirmed.
+    /// # Errors Nothing was confirmed.
     pub async fn read_index(&self) -> Result<u64, ReadError> {
         use openraft::error::LinearizableReadError as Denied;
         match self.0.open.get_read_linearizer(ReadPolicy::ReadIndex).await {
@@ -192,8 +190,8 @@ impl Raft {
         self.0.metrics.borrow_watched().membership_config.voter_ids().map(MemberId).collect()
     }
 
-    /// Whose messages still count: everybody in the newest membership that was applied here, and in one
-    /// that follows it and may yet fail. Changes are announced.
+    /// Whose messages still count: everybody in the newest membership that was applied here, and in
+    /// one that follows it and may yet fail. Changes are announced.
     pub fn participants(&self) -> watch::Receiver<BTreeSet<MemberId>> {
         self.0.participants.clone()
     }
@@ -214,8 +212,8 @@ impl Raft {
         metrics.membership_config.membership().learner_ids().map(MemberId).collect()
     }
 
-    /// Has the learner nine tenths of the leader's log, as etcd demands before a promotion? `None` when
-    /// this member does not lead.
+    /// Has the learner nine tenths of the leader's log, as etcd demands before a promotion? `None`
+    /// when this member does not lead.
     pub fn learner_is_ready(&self, id: MemberId) -> Option<bool> {
         let metrics = self.0.metrics.borrow_watched();
         let last = metrics.last_log_index.unwrap_or(0);
@@ -262,10 +260,10 @@ impl Raft {
         }
     }
 
-    /// Completes a change of voters whose leader was lost half-way, and returns once that is committed.
+    /// Completes a change of voters whose leader was lost half-way, and returns once that is
+    /// committed.
     ///
-    /// # Errors
-    /// Not the leader, or another change is under way.
+    /// # Errors Not the leader, or another change is under way.
     pub(crate) async fn finish_change(&self) -> Result<(), ChangeFailed> {
         self.change(ChangeMembers::AddVoterIds(BTreeSet::new())).await
     }
@@ -299,8 +297,8 @@ impl Raft {
         }
     }
 
-    /// Waits until a voter's log is as long as ours: only then may it be told to take over, since openraft
-    /// never takes the order back.
+    /// Waits until a voter's log is as long as ours: only then may it be told to take over, since
+    /// openraft never takes the order back.
     async fn until_caught_up(&self, id: MemberId, deadline: Instant) -> Result<(), ChangeFailed> {
         let level = self.until(|metrics| {
             let last = metrics.last_log_index.unwrap_or(0);
@@ -326,8 +324,8 @@ impl Raft {
         }
     }
 
-    /// The voter that leadership should go to when this member stops: of those that are connected, the
-    /// one with the longest log. `None` when this member does not lead, or is the only voter.
+    /// The voter that leadership should go to when this member stops: of those that are connected,
+    /// the one with the longest log. `None` when this member does not lead, or is the only voter.
     pub fn successor(&self) -> Option<MemberId> {
         let metrics = self.0.metrics.borrow_watched();
         let voters: BTreeSet<u64> = metrics.membership_config.voter_ids().collect();
@@ -362,8 +360,8 @@ impl Raft {
         self.0.snapshots_sent.are_under_way()
     }
 
-    /// Lets the log be purged up to this entry, as far as the last flush has come, whether or not members
-    /// that lag need it.
+    /// Lets the log be purged up to this entry, as far as the last flush has come, whether or not
+    /// members that lag need it.
     pub(crate) async fn purge(&self, upto: u64) {
         // A failure is Raft's end, which is announced elsewhere.
         let _ = self.0.open.trigger().purge_log(upto).await;
@@ -383,8 +381,8 @@ impl Raft {
     }
 }
 
-/// Entries that a transfer target may lack when it is told to take over; it gets them before the order
-/// reaches it, in order on the same connection, or refuses.
+/// Entries that a transfer target may lack when it is told to take over; it gets them before the
+/// order reaches it, in order on the same connection, or refuses.
 const TRANSFER_LAG_MAX: u64 = 64;
 
 /// A change that Raft did not carry out, in openraft's words, for the log.
@@ -403,7 +401,8 @@ fn openraft_index(id: &openraft::type_config::alias::LogIdOf<TypeConfig>) -> u64
     id.index()
 }
 
-/// Judges who leads and who takes part, at every change and once per heartbeat, until Raft has ended.
+/// Judges who leads and who takes part, at every change and once per heartbeat, until Raft has
+/// ended.
 async fn watch_metrics(
     id: MemberId,
     mut metrics: MetricsReceiver,

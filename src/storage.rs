@@ -98,8 +98,8 @@ pub trait Rows {
 impl Storage {
     /// Opens the store, or makes an empty one where there is none.
     ///
-    /// # Errors
-    /// [`Error::Files`] when the directory is not what this module left there, or is of a newer format.
+    /// # Errors [`Error::Files`] when the directory is not what this module left there, or is of a
+    /// newer format.
     pub fn open(place: Place<'_>) -> Result<Storage, Error> {
         let engine = Engine::new(place)?;
         let (generation, number) = engine.open_current()?;
@@ -127,8 +127,8 @@ impl Storage {
         self.shared.current.load().sizes()
     }
 
-    /// Starts to take in a snapshot of another member. Readers and writers go on with the present state
-    /// until [`Import::finish`].
+    /// Starts to take in a snapshot of another member. Readers and writers go on with the present
+    /// state until [`Import::finish`].
     pub fn begin_import(&self) -> Result<Import, Error> {
         let number = self.shared.newest.fetch_add(1, Ordering::Relaxed) + 1;
         Ok(Import::new(self.clone(), self.shared.engine.create(number)?))

@@ -6,7 +6,7 @@ use std::{fs, time::Duration};
 const CLOCK_TICKS_PER_SECOND: u64 = 100;
 
 /// Processor time that a running process has used so far, in user space and in the kernel.
-pub fn time(pid: u32) -> Duration {
+pub(crate) fn time(pid: u32) -> Duration {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("the process runs");
     // The second field is the name in parentheses and may hold spaces; utime is field 14.
     let (_, after_name) = stat.rsplit_once(')').expect("stat has a name");

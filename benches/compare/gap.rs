@@ -40,7 +40,7 @@ const FLOWING: usize = 100;
 const RECOVERY_DEADLINE: Duration = Duration::from_secs(30);
 
 #[derive(Args, Clone, Copy)]
-pub struct Plan {
+pub(crate) struct Plan {
     /// Kills, and as many stops, of each server's leader
     #[arg(long, default_value_t = 30)]
     times: usize,
@@ -54,14 +54,14 @@ enum Fault {
 }
 
 #[derive(Serialize)]
-pub struct Sample {
+pub(crate) struct Sample {
     server: Server,
     fault: Fault,
     gap_millis: f64,
 }
 
 /// Both servers run and idle meanwhile would disturb each other, so they take turns as a whole.
-pub async fn measure(servers: &Servers, plan: Plan) -> anyhow::Result<Vec<Sample>> {
+pub(crate) async fn measure(servers: &Servers, plan: Plan) -> anyhow::Result<Vec<Sample>> {
     let mut samples = Vec::new();
     for server in [Server::Orrery, Server::Etcd] {
         for fault in [Fault::Kill, Fault::Stop] {
@@ -155,7 +155,7 @@ async fn write_steadily(channels: Vec<Channel>, acknowledged: Arc<Mutex<Vec<Inst
     }
 }
 
-pub fn print(samples: &[Sample]) {
+pub(crate) fn print(samples: &[Sample]) {
     println!("{:<8} {:<6} {:>5} {:>10} {:>10}", "server", "fault", "times", "p50 ms", "max ms");
     for server in [Server::Orrery, Server::Etcd] {
         for fault in [Fault::Kill, Fault::Stop] {

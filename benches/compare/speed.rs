@@ -27,7 +27,7 @@ const VALUE: &[u8] = &[b'v'; 256];
 const CLIENTS_PER_CONNECTION: usize = 16;
 
 #[derive(Args, Clone, Copy)]
-pub struct Plan {
+pub(crate) struct Plan {
     /// Times that each server is started and measured
     #[arg(long, default_value_t = 3)]
     rounds: usize,
@@ -59,7 +59,7 @@ struct Case {
 }
 
 #[derive(Serialize)]
-pub struct Sample {
+pub(crate) struct Sample {
     #[serde(flatten)]
     case: Case,
     server: Server,
@@ -72,7 +72,7 @@ pub struct Sample {
 }
 
 /// In turns, and the other one first in every second round, so that neither has the better time.
-pub async fn measure(servers: &Servers, plan: Plan) -> anyhow::Result<Vec<Sample>> {
+pub(crate) async fn measure(servers: &Servers, plan: Plan) -> anyhow::Result<Vec<Sample>> {
     let mut samples = Vec::new();
     for members in [1, 3] {
         for round in 0..plan.rounds {
@@ -195,7 +195,7 @@ const QUANTITIES: [Quantity; 4] = [
 ];
 
 /// Medians over the rounds, and ours divided by etcd's with the range of the rounds' own ratios.
-pub fn print(samples: &[Sample]) {
+pub(crate) fn print(samples: &[Sample]) {
     println!(
         "{:>7} {:<17} {:>7} {:<10} {:>10} {:>10} {:>6}  rounds",
         "members", "work", "clients", "", "orrery", "etcd", "ratio"

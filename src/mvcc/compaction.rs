@@ -1,15 +1,16 @@
 //! Removing what lies below the compaction floor, a little at a time.
 //!
-//! Each member does this at its own pace, so nothing that a client can see may depend on how far it has
-//! come. A round works towards the floor that it found at its start:
+//! Each member does this at its own pace, so nothing that a client can see may depend on how far it
+//! has come. A round works towards the floor that it found at its start:
 //!
 //! ```text
 //! floor 8, keys a and b:   a: 2 5 9   b: 3 6x       (x: tombstone)
 //! removed:                 a: 2       b: 3 6x
 //! ```
 //!
-//! Of each key the newest version at or below the floor stays, but for a tombstone below the floor. A
-//! tombstone exactly at the floor stays until the next round: a watch that opens there must be told.
+//! Of each key the newest version at or below the floor stays, but for a tombstone below the floor.
+//! A tombstone exactly at the floor stays until the next round: a watch that opens there must be
+//! told.
 
 use super::{Head, history, index};
 use crate::{
@@ -81,8 +82,8 @@ fn remove(
     }
 }
 
-/// Removes one change if no read can see it, and else what it has replaced. What it replaced since the
-/// round before needs no search: it removes itself when its turn comes.
+/// Removes one change if no read can see it, and else what it has replaced. What it replaced since
+/// the round before needs no search: it removes itself when its turn comes.
 fn remove_around(
     batch: &mut Batch<'_>,
     round: &CompactionRow,

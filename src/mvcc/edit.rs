@@ -15,7 +15,8 @@ use crate::{
     types::{LeaseId, Revision, SubRevision},
 };
 
-/// The changes of one revision, on their way into a batch. A revision without changes does not exist.
+/// The changes of one revision, on their way into a batch. A revision without changes does not
+/// exist.
 pub struct Edit<'edit, 'batch> {
     batch: &'edit mut Batch<'batch>,
     before: Head,

@@ -26,8 +26,8 @@ pub(super) fn hash_kv(rows: &dyn Rows, head: Head, revision: i64) -> Result<Hash
 
 /// The versions at or below the floor that are hashed, in order: those that are current at `at`.
 ///
-/// When no key exists at `at`, etcd hashes whatever its compaction has left: what was current at the
-/// floor.
+/// When no key exists at `at`, etcd hashes whatever its compaction has left: what was current at
+/// the floor.
 fn kept_below(
     rows: &dyn Rows,
     floor: Revision,

@@ -1,7 +1,7 @@
 //! Which version of a key was current at a revision. Nobody else knows how that is found.
 //!
-//! A key's versions stand side by side, newest first, so the version at a revision is one seek away. A
-//! key changes at most once per main revision: whoever writes has checked that.
+//! A key's versions stand side by side, newest first, so the version at a revision is one seek
+//! away. A key changes at most once per main revision: whoever writes has checked that.
 
 use bytes::Bytes;
 
@@ -15,7 +15,8 @@ use crate::{
     types::{KeyRange, LeaseId, Revision, SubRevision},
 };
 
-/// Rows that are stepped over before a seek is tried: a seek costs about as much as this many steps.
+/// Rows that are stepped over before a seek is tried: a seek costs about as much as this many
+/// steps.
 const NEAR: usize = 8;
 
 /// A version of a key that is not a tombstone, without its value.

@@ -46,8 +46,8 @@ pub fn range(rows: &dyn Rows, head: Head, request: &RangeRequest) -> Result<Rang
     Ok(RangeResponse { header, kvs, more, count })
 }
 
-/// How many keys have to be read. One over the limit, to know whether there are more; all of them when
-/// filters or an order choose which ones come first.
+/// How many keys have to be read. One over the limit, to know whether there are more; all of them
+/// when filters or an order choose which ones come first.
 fn scan_limit(request: &RangeRequest) -> usize {
     if request.count_only {
         return 0;

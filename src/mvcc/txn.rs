@@ -18,8 +18,8 @@ use crate::{
     types::{KeyRange, LeaseId, Revision},
 };
 
-/// Which branch is taken, here and in the transactions nested in that branch. All comparisons see the
-/// key space as it was before the transaction.
+/// Which branch is taken, here and in the transactions nested in that branch. All comparisons see
+/// the key space as it was before the transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Path {
     pub succeeded: bool,
@@ -55,8 +55,8 @@ impl Path {
     }
 }
 
-/// Whether a transaction can be answered without going through the log. As in etcd a nested one cannot,
-/// whatever it holds.
+/// Whether a transaction can be answered without going through the log. As in etcd a nested one
+/// cannot, whatever it holds.
 pub fn is_read_only(request: &TxnRequest) -> bool {
     let is_range =
         |operation: &RequestOp| matches!(operation.request, Some(Request::RequestRange(_)));
@@ -65,7 +65,8 @@ pub fn is_read_only(request: &TxnRequest) -> bool {
 
 /// Refuses a range of a transaction before anything is done.
 pub fn check_range(head: Head, request: &RangeRequest) -> Result<(), Error> {
-    // Outside of transactions negative revisions stand for the newest; here etcd takes them for old.
+    // Outside of transactions negative revisions stand for the newest; here etcd takes them for
+    // old.
     let floor = head.floor.map_or(-1, Revision::get);
     if request.revision < 0 && request.revision < floor {
         return Err(Error::Compacted(head.floor.unwrap_or(Revision::EMPTY_STORE)));
@@ -126,8 +127,8 @@ fn answer(
     Ok(TxnResponse { header, succeeded: path.succeeded, responses })
 }
 
-/// Whether a comparison holds for every key of its range. A range without keys is compared as one key
-/// that does not exist: its numbers are 0, and no statement about its value holds.
+/// Whether a comparison holds for every key of its range. A range without keys is compared as one
+/// key that does not exist: its numbers are 0, and no statement about its value holds.
 fn holds(rows: &dyn Rows, head: Head, compare: &Compare) -> Result<bool, storage::Error> {
     let range = KeyRange::from_wire(compare.key.clone(), compare.range_end.clone());
     let mut live = Live::over(rows, &range, head.revision)?;

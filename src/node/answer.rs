@@ -18,8 +18,9 @@ use crate::{
 /// Entries that may be committed and not yet applied before new proposals are refused, as in etcd.
 const APPLY_GAP_MAX: u64 = 5000;
 
-/// Bytes of commands between the leader's log and their replies, whoever proposed them. Bounds what the
-/// log holds in memory while its disk is slow; two members' worth of what one may have under way.
+/// Bytes of commands between the leader's log and their replies, whoever proposed them. Bounds what
+/// the log holds in memory while its disk is slow; two members' worth of what one may have under
+/// way.
 const BYTES_PROPOSED_MAX: usize = 128 << 20;
 
 /// What the leader knows and can do. Clones share it.

@@ -39,7 +39,8 @@ impl Leader {
         self.raft.leadership().borrow().leader
     }
 
-    /// As [`Leader::ask`], for what may be asked again: gives up as soon as somebody else leads, or nobody.
+    /// As [`Leader::ask`], for what may be asked again: gives up as soon as somebody else leads, or
+    /// nobody.
     pub(crate) async fn ask_while_it_leads(
         &self,
         request: request::Request,

@@ -21,7 +21,8 @@ use crate::{
     types::{MemberId, Revision},
 };
 
-/// How often the leader looks for leases that have run out: a lease is revoked so much later at most.
+/// How often the leader looks for leases that have run out: a lease is revoked so much later at
+/// most.
 const LEASE_TURN: Duration = Duration::from_millis(100);
 
 /// How often the leader looks whether Raft's membership differs from the list.
@@ -40,7 +41,8 @@ const LOG_BYTES_MAX: u64 = 1 << 30;
 /// After a snapshot was sent, the time until its receiver asks for the entries that follow.
 const SNAPSHOT_GRACE: Duration = Duration::from_secs(2);
 
-/// A pause between two batches of a compaction, so that it takes no more than part of the disk's time.
+/// A pause between two batches of a compaction, so that it takes no more than part of the disk's
+/// time.
 const COMPACTION_PAUSE: Duration = Duration::from_millis(10);
 
 /// Revokes leases that have run out and checkpoints the others, while this member leads.
@@ -104,8 +106,8 @@ pub(crate) async fn hand_over(raft: &Raft, election: Duration) -> bool {
     true
 }
 
-/// Has the state flushed and the log purged: after so many entries, after some time in any case, and when
-/// the log has too many bytes.
+/// Has the state flushed and the log purged: after so many entries, after some time in any case,
+/// and when the log has too many bytes.
 ///
 /// A member that is being sent a snapshot needs the log behind it, so only bytes count meanwhile.
 pub(crate) async fn retain(raft: Raft, storage: Storage, log: Meter, retention: Retention) {

@@ -1,9 +1,9 @@
-//! The leader's part of leases: how much time each has left, revoking what has run out, and writing the
-//! remaining time into the log so that it outlives the leader.
+//! The leader's part of leases: how much time each has left, revoking what has run out, and writing
+//! the remaining time into the log so that it outlives the leader.
 //!
-//! Deadlines are in this process's monotonic time and never leave it. What other members know is the
-//! granted time and the last checkpoint, so a lease that changes its leader lives as long as its last
-//! checkpoint said, and one election timeout longer.
+//! Deadlines are in this process's monotonic time and never leave it. What other members know is
+//! the granted time and the last checkpoint, so a lease that changes its leader lives as long as
+//! its last checkpoint said, and one election timeout longer.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard},
@@ -97,7 +97,8 @@ impl LeaseKeeper {
     }
 
     /// This member leads: takes over all leases of the table, each with what its row says is left.
-    /// The caller holds back applying meanwhile, or a change between table and timers would be lost.
+    /// The caller holds back applying meanwhile, or a change between table and timers would be
+    /// lost.
     pub(crate) fn take_over(
         &self,
         term: u64,
@@ -111,8 +112,8 @@ impl LeaseKeeper {
         *self.lock() = Some(Timers { queue, term, scanned, extension, interrupted: false });
     }
 
-    /// Notes when this member can't lead for a while, until Raft has ended. Timers of a term that is over
-    /// are dropped.
+    /// Notes when this member can't lead for a while, until Raft has ended. Timers of a term that
+    /// is over are dropped.
     pub(crate) async fn watch_interruptions(&self) {
         let (id, mut leadership) = (self.raft.id(), self.raft.leadership());
         loop {
@@ -133,8 +134,8 @@ impl LeaseKeeper {
         }
     }
 
-    /// Looks at the timers, if this member leads by them. `None` as well while a new leader has not yet
-    /// applied what its predecessors committed.
+    /// Looks at the timers, if this member leads by them. `None` as well while a new leader has not
+    /// yet applied what its predecessors committed.
     fn timers<T>(&self, look: impl FnOnce(&mut Timers, std::time::Instant) -> T) -> Option<T> {
         let now = Instant::now().into_std();
         let leadership = *self.raft.leadership().borrow();
@@ -143,8 +144,8 @@ impl LeaseKeeper {
         Some(look(timers.as_mut()?.in_force(leads_in, now)?, now))
     }
 
-    /// The granted seconds, 0 when there is no such lease or it has run out; `None` when this member
-    /// can't prove that it leads.
+    /// The granted seconds, 0 when there is no such lease or it has run out; `None` when this
+    /// member can't prove that it leads.
     pub(crate) async fn renew(&self, id: LeaseId) -> Option<i64> {
         // A deposed leader must not give a lease more time than the new one does.
         let asked = Instant::now().into_std();

@@ -1,8 +1,9 @@
 //! Changing who belongs to the cluster.
 //!
-//! The membership list is replicated state like any other; Raft's own membership follows it. A command
-//! changes the list, and the leader then brings Raft's voters and learners in line with it, one step at a
-//! time (`reconcile.rs`). So an added voter counts for quorums only once it has caught up.
+//! The membership list is replicated state like any other; Raft's own membership follows it. A
+//! command changes the list, and the leader then brings Raft's voters and learners in line with it,
+//! one step at a time (`reconcile.rs`). So an added voter counts for quorums only once it has
+//! caught up.
 
 use std::time::{Duration, SystemTime};
 
@@ -160,8 +161,8 @@ impl Membership {
         }
     }
 
-    /// Refuses to add to a cluster in which a voter is missing, as etcd does: the new one could cost the
-    /// quorum.
+    /// Refuses to add to a cluster in which a voter is missing, as etcd does: the new one could
+    /// cost the quorum.
     async fn may_add(&self, learner: bool) -> Result<(), Error> {
         if !self.rules.strict {
             return Ok(());

@@ -57,8 +57,8 @@ impl MembersGate {
 }
 
 impl Gate for MembersGate {
-    /// A member that is not on the list is let in: the list may be behind, and the handshake has made sure
-    /// that it was told our cluster's id.
+    /// A member that is not on the list is let in: the list may be behind, and the handshake has
+    /// made sure that it was told our cluster's id.
     fn admit(&self, member: MemberId, incarnation: u64) -> Result<(), Refusal> {
         let members = self.members.borrow();
         if members.is_removed(member) && !self.takes_part(member) {

@@ -1,5 +1,5 @@
-//! Proposing commands. The last place where randomness and clocks exist: whatever members could decide
-//! differently is decided here.
+//! Proposing commands. The last place where randomness and clocks exist: whatever members could
+//! decide differently is decided here.
 
 use std::{
     sync::{Arc, Mutex},
@@ -32,15 +32,15 @@ use crate::{
 /// Proposals handed to the leader at once.
 const BATCH_MAX: usize = 256;
 
-/// Bytes of commands handed to the leader at once, unless one alone has more: heartbeats stand behind
-/// them on the way to another member.
+/// Bytes of commands handed to the leader at once, unless one alone has more: heartbeats stand
+/// behind them on the way to another member.
 const BATCH_BYTES_MAX: usize = 1 << 20;
 
 /// Proposals that wait for their batch. Small: admission is bounded by bytes, this only smooths.
 const QUEUE_MAX: usize = 1024;
 
-/// Bytes of commands under way at one member, from admission to reply. Bounds what a stalled cluster
-/// makes a member hold in memory.
+/// Bytes of commands under way at one member, from admission to reply. Bounds what a stalled
+/// cluster makes a member hold in memory.
 const BYTES_IN_FLIGHT_MAX: usize = 64 << 20;
 
 /// How long to wait before asking again who leads, when nothing announces a change.
@@ -77,8 +77,8 @@ struct Proposal {
 }
 
 impl Proposer {
-    /// The handle, and the task that serves it until every handle is gone. `seed` is where the ids of
-    /// leases come from.
+    /// The handle, and the task that serves it until every handle is gone. `seed` is where the ids
+    /// of leases come from.
     pub(crate) fn new(
         raft: crate::raft::Raft,
         leader: Leader,
@@ -93,10 +93,11 @@ impl Proposer {
         (Proposer(Arc::new(Shared { queue, replies, leader, raft, bytes, limits, ids })), task)
     }
 
-    /// Returns once this member has applied the command, so that the caller reads its own write here.
+    /// Returns once this member has applied the command, so that the caller reads its own write
+    /// here.
     ///
-    /// # Errors
-    /// [`Error::Rejected`] says that nothing changed. The timeout errors say that nobody knows.
+    /// # Errors [`Error::Rejected`] says that nothing changed. The timeout errors say that nobody
+    /// knows.
     pub async fn propose<O: Operation>(
         &self,
         caller: &Caller,
@@ -160,8 +161,8 @@ impl Proposer {
         operation
     }
 
-    /// Proposes until the command is in some leader's log, and waits for what comes of it. Proposing
-    /// again happens only where it is certain that the command entered no log.
+    /// Proposes until the command is in some leader's log, and waits for what comes of it.
+    /// Proposing again happens only where it is certain that the command entered no log.
     async fn until_settled(
         &self,
         id: u64,

@@ -1,5 +1,5 @@
-//! Reading, as fresh as asked. Reads never pass through the Raft log: a linearizable one asks the leader
-//! for a read index and then waits until this member has applied that far.
+//! Reading, as fresh as asked. Reads never pass through the Raft log: a linearizable one asks the
+//! leader for a read index and then waits until this member has applied that far.
 
 use std::time::Duration;
 
@@ -46,8 +46,8 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// The handle, and the task that makes the rounds until every handle is gone. `compacted` tells how
-    /// far compaction has physically come.
+    /// The handle, and the task that makes the rounds until every handle is gone. `compacted` tells
+    /// how far compaction has physically come.
     pub(crate) fn new(
         raft: Raft,
         leader: Leader,
@@ -112,8 +112,8 @@ impl Reader {
     }
 }
 
-/// One round is in flight at a time; all reads that arrive meanwhile share the next one. A read may not
-/// join a round that has begun: the leader may have answered it before the read began.
+/// One round is in flight at a time; all reads that arrive meanwhile share the next one. A read may
+/// not join a round that has begun: the leader may have answered it before the read began.
 async fn make_rounds(
     mut inbox: mpsc::Receiver<oneshot::Sender<Result<u64, AskError>>>,
     leader: Leader,

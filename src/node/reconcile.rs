@@ -1,5 +1,5 @@
-//! Bringing Raft's membership in line with the membership list. Run by the leader, one step at a turn:
-//! Raft allows one change at a time, and each step is judged anew.
+//! Bringing Raft's membership in line with the membership list. Run by the leader, one step at a
+//! turn: Raft allows one change at a time, and each step is judged anew.
 
 use std::collections::BTreeSet;
 
@@ -29,8 +29,8 @@ pub(crate) struct RaftMembers {
     pub(crate) joint: bool,
 }
 
-/// `None` when nothing is left to do. Removals come first: a member that was removed may be the reason why
-/// others can't be added.
+/// `None` when nothing is left to do. Removals come first: a member that was removed may be the
+/// reason why others can't be added.
 pub(crate) fn next_step(listed: &Members, raft: &RaftMembers) -> Option<Step> {
     let ids = |learner: bool| {
         let rows = listed.rows.iter().filter(move |row| row.member.is_learner == learner);
@@ -56,8 +56,8 @@ mod tests {
     use super::*;
     use crate::{cluster::Row, proto::etcdserverpb::Member};
 
-    /// Lists are written as ids, `l` for learners; Raft's side as voters | learners | ready learners,
-    /// with `joint` before it while voters change.
+    /// Lists are written as ids, `l` for learners; Raft's side as voters | learners | ready
+    /// learners, with `joint` before it while voters change.
     #[track_caller]
     fn check(listed: &str, raft: &str, step: Option<Step>) {
         let rows = listed.split_whitespace().map(|word| Row {

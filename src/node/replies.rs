@@ -1,5 +1,5 @@
-//! Who waits for which proposal. A reply comes from applying the entry on this very member, so a client
-//! that has its answer finds its own write here.
+//! Who waits for which proposal. A reply comes from applying the entry on this very member, so a
+//! client that has its answer finds its own write here.
 
 use std::{
     collections::BTreeMap,
@@ -43,8 +43,8 @@ struct Shared {
 #[derive(Default)]
 struct Pending {
     last: u64,
-    /// Bounded by the admission control of the proposer. In order, so that whoever waits is woken in the
-    /// same order in every run of a simulation.
+    /// Bounded by the admission control of the proposer. In order, so that whoever waits is woken
+    /// in the same order in every run of a simulation.
     waiting: BTreeMap<u64, oneshot::Sender<Fate>>,
 }
 
@@ -69,10 +69,6 @@ impl Replies {
         let (sender, fate) = oneshot::channel();
         self.lock().waiting.insert(proposal, sender);
         Waiter { replies: self.clone(), proposal, fate }
-    }
-
-    pub(crate) fn is_waiting(&self, proposal: u64) -> bool {
-        self.lock().waiting.contains_key(&proposal)
     }
 
     /// Answers the proposal, if somebody still waits.

@@ -1,46 +1,38 @@
 //! Starting and stopping a member.
 
 use std::{
-    collections::BTreeSet,
     path::PathBuf,
     sync::{Arc, OnceLock},
-    time::Duration,
 };
 
-use futures::future::BoxFuture;
-use tokio::{
-    sync::{Notify, watch},
-    time::Instant,
-};
+use futures::{FutureExt, future::BoxFuture};
+use tokio::sync::{Notify, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tracing::{debug, error, warn};
 
 use crate::{
     cluster::Members,
-    log::{self, Log},
+    log::{self, Log, Meter, Writer},
     node::{
         Identity, Leases, Limits, Membership, MembershipRules, Node, Proposer, Reader,
         StatusHandle,
+        announce::Announcer,
         answer::Answers,
         ask::Leader,
         background,
+        introduce::{Introduction, address_members, introduce, set_addresses},
         keeper::LeaseKeeper,
         peers::{MemberHandler, MembersGate},
         replies::Replies,
     },
-    proto::{
-        command::{Bootstrap, MemberPublish, command::Operation},
-        etcdserverpb::Member,
-    },
+    proto::etcdserverpb::Member,
     raft::{
-        Content, Notice, PAYLOAD_BYTES_MAX, Parts, Peers, Raft, Retention, StartError, Timing,
-        Workers,
+        PAYLOAD_BYTES_MAX, Parts, Peers, Raft, Retention, StartError, Timing, Workers,
         network::{Network, PeerUrl, Tls},
         peers,
     },
-    state_machine::{Reply, StateMachine, View},
+    state_machine::StateMachine,
     storage::{self, Storage},
-    types::MemberId,
+    types::Revision,
     watch::WatchHub,
 };
 
@@ -102,120 +94,29 @@ pub enum Ended {
     Failed(String),
 }
 
-/// What the apply thread tells, and whom.
-struct Announcer {
-    identity: Identity,
-    storage: Storage,
-    replies: Replies,
-    members: watch::Sender<Arc<Members>>,
-    compaction: Arc<Notify>,
-    /// Set once Raft runs; nothing is kept before.
-    keeper: Arc<OnceLock<LeaseKeeper>>,
-    election: Duration,
-}
-
-impl Announcer {
-    fn announce(&mut self, notice: Notice) {
-        let outcomes = match notice {
-            Notice::Applied(outcomes) => outcomes,
-            Notice::Replaced(_) => {
-                self.replies.forget_all();
-                self.refresh_members();
-                self.compaction.notify_one();
-                return;
-            }
-        };
-        let mut members_changed = false;
-        for outcome in &outcomes {
-            members_changed |= outcome.applied.members_changed;
-            if matches!(outcome.applied.reply, Ok(Reply::Compact)) {
-                self.compaction.notify_one();
-            }
-        }
-        if members_changed {
-            self.refresh_members();
-        }
-        if let Some(keeper) = self.keeper.get() {
-            for outcome in &outcomes {
-                keeper.applied(&outcome.applied.leases, Instant::now());
-                // A leader's first entry: all that its predecessors committed has been applied.
-                let first = matches!(outcome.content, Content::Blank);
-                if first && outcome.id.node == self.identity.member.0 {
-                    self.take_over(keeper, outcome.id.term);
-                }
-            }
-        }
-        self.replies.applied(outcomes);
-    }
-
-    fn take_over(&self, keeper: &LeaseKeeper, term: u64) {
-        match View::new(self.storage.snapshot()).and_then(|view| Ok(view.leases()?)) {
-            Ok(leases) => keeper.take_over(term, leases, Instant::now(), self.election),
-            // Without its timers this leader revokes nothing: safe, and worth a word.
-            Err(error) => error!(%error, "could not read the leases on becoming leader"),
-        }
-    }
-
-    fn refresh_members(&self) {
-        match Members::read(&self.storage.snapshot()) {
-            Ok(members) => drop(self.members.send_replace(Arc::new(members))),
-            Err(error) => error!(%error, "could not read the membership list"),
-        }
-    }
-}
-
 impl Running {
     /// Starts a member. Returns as soon as it takes part; [`Running::ready`] tells when it serves.
     ///
     /// # Errors
     /// The log or the state can't be opened, or the settings contradict each other.
     pub async fn start(options: Options) -> Result<Running, StartError> {
-        let place = match &options.state_dir {
-            Some(dir) => storage::Place::Directory(dir),
-            None => storage::Place::Memory,
-        };
-        let storage = Storage::open(place)?;
-        let (log, writer) = Log::open(options.files.clone(), options.log.clone())?;
-        let is_new = log.state().last.is_none() && storage.durable().is_none();
-        let meter = log.meter();
-        let head = StateMachine::open(storage.clone())?.revision();
-        let hub = WatchHub::new(storage.clone(), head);
-
-        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        let Opened { storage, log, writer, meter, hub, founders } = Opened::open(&options)?;
         let replies = Replies::new(options.identity.member, options.epoch);
         let (members, members_now) = watch::channel(Arc::new(Members::read(&storage.snapshot())?));
-        let (compaction, keeper_cell) = (Arc::new(Notify::new()), Arc::new(OnceLock::new()));
+        let (compaction, keeper) = (Arc::new(Notify::new()), Arc::new(OnceLock::new()));
         let mut announcer = Announcer {
             identity: options.identity,
             storage: storage.clone(),
             replies: replies.clone(),
             members,
             compaction: compaction.clone(),
-            keeper: keeper_cell.clone(),
+            keeper: keeper.clone(),
             election: options.timing.election,
         };
-
         let (refused, refused_now) = watch::channel(None);
         let gate = Arc::new(MembersGate::new(members_now.clone(), refused));
-        let peers = Peers::new(peers::Options {
-            identity: peers::Identity {
-                cluster: options.identity.cluster,
-                member: options.identity.member,
-                incarnation: options.incarnation,
-                group: options.log.group,
-            },
-            network: options.network,
-            tls: options.peer_tls,
-            gate: gate.clone(),
-            dead_after: options.timing.election,
-            payload_bytes_max: payload_bytes_max(options.limits.request_bytes),
-            seed: options.seed,
-        });
-        let mut ports = Vec::new();
-        for url in &options.peer_listen {
-            let bound = peers.bind(url).await;
-            ports.push(bound.map_err(|error| StartError::Bind { url: url.to_string(), error })?);
-        }
+        let peers = Peers::new(connections(&options, gate.clone()));
+        let ports = open_ports(&peers, &options.peer_listen).await?;
         let (raft, incoming, first_election) = Raft::start(Parts {
             id: options.identity.member,
             timing: options.timing,
@@ -232,88 +133,36 @@ impl Running {
         .await?;
         gate.know(raft.participants());
 
-        let keeper = LeaseKeeper::new(raft.clone());
-        let _ = keeper_cell.set(keeper.clone());
-        let answers = Answers::new(raft.clone(), keeper.clone());
-        let leader = Leader::new(raft.clone(), answers.clone());
-        let timeout = options.limits.timeout;
-        let (proposer, proposing) =
-            Proposer::new(raft.clone(), leader.clone(), replies, options.limits, options.seed);
         let (compacted, compacted_now) = watch::channel(None);
-        let (reader, reading) =
-            Reader::new(raft.clone(), leader.clone(), storage.clone(), compacted_now, timeout);
-        let membership = Membership {
-            identity: options.identity,
-            raft: raft.clone(),
-            leader: leader.clone(),
-            proposer: proposer.clone(),
-            reader: reader.clone(),
-            rules: options.rules,
-            timeout,
-        };
-        let node = Node {
-            identity: options.identity,
-            proposer,
-            reader: reader.clone(),
-            watch: hub,
-            leases: Leases::new(raft.clone(), leader, reader, timeout),
-            membership,
-            status: StatusHandle::new(raft.clone(), storage.clone(), options.quota_bytes),
-        };
-
-        let handler = Arc::new(MemberHandler {
-            incoming,
-            answers,
-            members: members_now.clone(),
-            version: options.version,
-        });
-        for port in ports {
-            peers.serve(port, handler.clone());
-        }
-        for founder in &options.founders {
-            set_addresses(&peers, founder);
-        }
+        let handles = Handles::new(&options, &raft, &storage, hub, replies, compacted_now);
+        let _ = keeper.set(handles.keeper.clone());
+        let (answers, version) = (handles.answers, options.version.clone());
+        let members = members_now.clone();
+        let handler = Arc::new(MemberHandler { incoming, answers, members, version });
+        let members = members_now;
+        ports.into_iter().for_each(|port| peers.serve(port, handler.clone()));
+        options.founders.iter().for_each(|founder| set_addresses(&peers, founder));
         raft.run(first_election);
 
-        let background = [
-            Box::pin(proposing) as BoxFuture<'static, ()>,
-            Box::pin(reading),
-            Box::pin(background::keep_leases(keeper, raft.clone())),
-            Box::pin(background::reconcile_members(
-                raft.clone(),
-                members_now.clone(),
-                options.timing.election,
-            )),
-            Box::pin(background::retain(raft.clone(), storage.clone(), meter, options.retention)),
-            Box::pin(background::compact(storage, compaction, compacted, raft.clone())),
-            Box::pin(address_members(peers.clone(), members_now.clone(), raft.participants())),
-            Box::pin(introduce(
-                node.clone(),
-                raft.clone(),
-                members_now.clone(),
-                Introduction {
-                    founders: if is_new { options.founders } else { Vec::new() },
-                    name: options.name,
-                    client_urls: options.client_urls,
-                    incarnation: options.incarnation,
-                },
-            )),
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        let node = handles.node;
+        let introduction = Introduction::new(&options, founders);
+        let reconciling = options.timing.election;
+        let background: [BoxFuture<'static, ()>; 8] = [
+            handles.proposing,
+            handles.reading,
+            background::keep_leases(handles.keeper, raft.clone()).boxed(),
+            background::reconcile_members(raft.clone(), members.clone(), reconciling).boxed(),
+            background::retain(raft.clone(), storage.clone(), meter, options.retention).boxed(),
+            background::compact(storage, compaction, compacted, raft.clone()).boxed(),
+            address_members(peers.clone(), members.clone(), raft.participants()).boxed(),
+            introduce(node.clone(), raft.clone(), members.clone(), introduction).boxed(),
         ];
         for work in background {
             tasks.spawn(stop.clone().run_until_cancelled_owned(work));
         }
-        let (members, refused, timing) = (members_now, refused_now, options.timing);
-        Ok(Running {
-            node,
-            raft,
-            peers,
-            members,
-            refused,
-            incarnation: options.incarnation,
-            tasks,
-            stop,
-            timing,
-        })
+        let (refused, timing, incarnation) = (refused_now, options.timing, options.incarnation);
+        Ok(Running { node, raft, peers, members, refused, incarnation, tasks, stop, timing })
     }
 
     /// Returns when this member is known to the cluster and serves.
@@ -341,7 +190,8 @@ impl Running {
         }
     }
 
-    /// Returns when this member has applied that it is no member any more. `None` when it has stopped.
+    /// Returns when this member has applied that it is no member any more. `None` when it has
+    /// stopped.
     async fn left(&self) -> Option<()> {
         let (id, mut members) = (self.node.identity.member, self.members.clone());
         members.wait_for(|members| members.is_removed(id)).await.ok()?;
@@ -351,7 +201,8 @@ impl Running {
         Some(())
     }
 
-    /// Hands leadership over if this member has it, so that the cluster need not wait for an election.
+    /// Hands leadership over if this member has it, so that the cluster need not wait for an
+    /// election.
     pub async fn hand_over(&self) {
         background::hand_over(&self.raft, self.timing.election).await;
     }
@@ -366,115 +217,110 @@ impl Running {
     }
 }
 
-/// What a member tells the cluster of itself.
-struct Introduction {
-    /// Not empty when the cluster is new.
+/// What a member has on disk, open.
+struct Opened {
+    storage: Storage,
+    log: Log,
+    writer: Writer,
+    meter: Meter,
+    hub: WatchHub,
+    /// Not empty when this member has never run and founds a cluster.
     founders: Vec<Member>,
-    name: String,
-    client_urls: Vec<String>,
-    incarnation: u64,
 }
 
-/// How long to wait before trying again what the cluster did not take.
-const INTRODUCE_RETRY: Duration = Duration::from_millis(100);
+impl Opened {
+    fn open(options: &Options) -> Result<Opened, StartError> {
+        let place = match &options.state_dir {
+            Some(dir) => storage::Place::Directory(dir),
+            None => storage::Place::Memory,
+        };
+        let storage = Storage::open(place)?;
+        let (log, writer) = Log::open(options.files.clone(), options.log.clone())?;
+        let is_new = log.state().last.is_none() && storage.durable().is_none();
+        let founders = if is_new { options.founders.clone() } else { Vec::new() };
+        let head = StateMachine::open(storage.clone())?.revision();
+        let hub = WatchHub::new(storage.clone(), head);
+        let meter = log.meter();
+        Ok(Opened { storage, log, writer, meter, hub, founders })
+    }
+}
 
-/// Founds the cluster if it is new, and makes this member's name and client URLs known to it.
-async fn introduce(
+/// The handles of a member, with the work behind them.
+struct Handles {
     node: Node,
-    raft: Raft,
-    mut members: watch::Receiver<Arc<Members>>,
-    introduction: Introduction,
-) {
-    let Introduction { founders, name, client_urls, incarnation } = introduction;
-    if !founders.is_empty() {
-        let ids: Vec<MemberId> = founders.iter().map(|member| MemberId(member.id)).collect();
-        if raft.initialize(&ids).await.is_err() {
-            return;
-        }
-    }
-    let id = node.identity.member;
-    while !raft.is_stopped() {
-        let known = members.borrow_and_update().clone();
-        let row = known.rows.iter().find(|row| row.member.id == id.0);
-        let operation = match row {
-            // Every founder proposes it, and the first one counts.
-            None if known.cluster.is_none() && !founders.is_empty() => {
-                Operation::Bootstrap(Bootstrap {
-                    cluster_id: node.identity.cluster.0,
-                    members: founders.clone(),
-                })
-            }
-            Some(row)
-                if row.member.name != name
-                    || row.member.client_ur_ls != client_urls
-                    || row.incarnation != Some(incarnation) =>
-            {
-                Operation::MemberPublish(MemberPublish {
-                    id: id.0,
-                    name: name.clone(),
-                    client_urls: client_urls.clone(),
-                    incarnation,
-                })
-            }
-            // Nothing to say, or nothing is known of this member yet: what comes will tell.
-            None | Some(_) => {
-                if members.changed().await.is_err() {
-                    return;
-                }
-                continue;
-            }
+    keeper: LeaseKeeper,
+    answers: Answers,
+    proposing: BoxFuture<'static, ()>,
+    reading: BoxFuture<'static, ()>,
+}
+
+impl Handles {
+    fn new(
+        options: &Options,
+        raft: &Raft,
+        storage: &Storage,
+        watch: WatchHub,
+        replies: Replies,
+        compacted: watch::Receiver<Option<Revision>>,
+    ) -> Handles {
+        let timeout = options.limits.timeout;
+        let keeper = LeaseKeeper::new(raft.clone());
+        let answers = Answers::new(raft.clone(), keeper.clone());
+        let leader = Leader::new(raft.clone(), answers.clone());
+        let (proposer, proposing) =
+            Proposer::new(raft.clone(), leader.clone(), replies, options.limits, options.seed);
+        let (reader, reading) =
+            Reader::new(raft.clone(), leader.clone(), storage.clone(), compacted, timeout);
+        let membership = Membership {
+            identity: options.identity,
+            raft: raft.clone(),
+            leader: leader.clone(),
+            proposer: proposer.clone(),
+            reader: reader.clone(),
+            rules: options.rules.clone(),
+            timeout,
         };
-        if let Err(error) = node.proposer.command(operation).await {
-            debug!(%error, "the cluster does not know this member yet");
-            tokio::time::sleep(INTRODUCE_RETRY).await;
-        }
-    }
-}
-
-/// Keeps the connections' address book in line with the membership list and with Raft's membership, which
-/// follows it.
-async fn address_members(
-    peers: Peers,
-    mut members: watch::Receiver<Arc<Members>>,
-    mut participants: watch::Receiver<BTreeSet<MemberId>>,
-) {
-    loop {
-        {
-            let (members, participants) =
-                (members.borrow_and_update(), participants.borrow_and_update());
-            for row in &members.rows {
-                set_addresses(&peers, &row.member);
-            }
-            for row in &members.removed {
-                match participants.contains(&MemberId(row.member.id)) {
-                    true => set_addresses(&peers, &row.member),
-                    false => peers.remove(MemberId(row.member.id)),
-                }
-            }
-        }
-        let changed = tokio::select! {
-            changed = members.changed() => changed,
-            changed = participants.changed() => changed,
+        let node = Node {
+            identity: options.identity,
+            proposer,
+            reader: reader.clone(),
+            watch,
+            leases: Leases::new(raft.clone(), leader, reader, timeout),
+            membership,
+            status: StatusHandle::new(raft.clone(), storage.clone(), options.quota_bytes),
         };
-        if changed.is_err() {
-            return;
-        }
+        Handles { node, keeper, answers, proposing: proposing.boxed(), reading: reading.boxed() }
     }
 }
 
-fn set_addresses(peers: &Peers, member: &Member) {
-    let mut addresses = Vec::new();
-    for url in &member.peer_ur_ls {
-        match url.parse() {
-            Ok(address) => addresses.push(address),
-            Err(error) => warn!(member = %MemberId(member.id), %error, "cannot dial a peer URL"),
-        }
+fn connections(options: &Options, gate: Arc<MembersGate>) -> peers::Options {
+    peers::Options {
+        identity: peers::Identity {
+            cluster: options.identity.cluster,
+            member: options.identity.member,
+            incarnation: options.incarnation,
+            group: options.log.group,
+        },
+        network: options.network.clone(),
+        tls: options.peer_tls.clone(),
+        gate,
+        dead_after: options.timing.election,
+        payload_bytes_max: payload_bytes_max(options.limits.request_bytes),
+        seed: options.seed,
     }
-    peers.set_addresses(MemberId(member.id), addresses);
 }
 
-/// A batch of entries may hold as many bytes as one read of the log gives, or one request of the largest
-/// size.
+async fn open_ports(peers: &Peers, urls: &[PeerUrl]) -> Result<Vec<peers::Bound>, StartError> {
+    let mut ports = Vec::new();
+    for url in urls {
+        let bound = peers.bind(url).await;
+        ports.push(bound.map_err(|error| StartError::Bind { url: url.to_string(), error })?);
+    }
+    Ok(ports)
+}
+
+/// A batch of entries may hold as many bytes as one read of the log gives, or one request of the
+/// largest size.
 fn payload_bytes_max(request_bytes: usize) -> usize {
     PAYLOAD_BYTES_MAX.max(request_bytes.saturating_mul(2))
 }

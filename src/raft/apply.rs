@@ -1,8 +1,9 @@
 //! Applying committed entries: the state machine as openraft sees it, and the thread behind it.
 //!
-//! openraft's worker task hands over whatever has been committed; one thread of ours applies it, since a
-//! stalled write to RocksDB must not hold up the runtime that serves heartbeats. Per batch: one write to
-//! the store, then the watch hub, then those who wait for the index, then the outlet (replies, leases).
+//! openraft's worker task hands over whatever has been committed; one thread of ours applies it,
+//! since a stalled write to RocksDB must not hold up the runtime that serves heartbeats. Per batch:
+//! one write to the store, then the watch hub, then those who wait for the index, then the outlet
+//! (replies, leases).
 
 use std::io;
 
@@ -93,11 +94,10 @@ enum Job {
 }
 
 impl Applier {
-    /// Applies what the log holds as committed beyond the state, before Raft starts: in large batches,
-    /// where openraft would take 64 entries at a time.
+    /// Applies what the log holds as committed beyond the state, before Raft starts: in large
+    /// batches, where openraft would take 64 entries at a time.
     ///
-    /// # Errors
-    /// The entries can't be read, decoded or written.
+    /// # Errors The entries can't be read, decoded or written.
     pub(crate) fn catch_up(&mut self, log: &crate::log::Log) -> io::Result<()> {
         let Some(committed) = log.state().committed else { return Ok(()) };
         let mut next = self.machine.position().applied.map_or(0, |id| id.index + 1);
@@ -330,8 +330,8 @@ fn copy(picture: &storage::Snapshot, to: &Storage) -> io::Result<storage::Import
     Ok(import)
 }
 
-/// Builds what openraft calls a snapshot: makes the state durable, so that the log may be purged. Data is
-/// copied only when a member needs it.
+/// Builds what openraft calls a snapshot: makes the state durable, so that the log may be purged.
+/// Data is copied only when a member needs it.
 pub(crate) struct Flusher {
     storage: Storage,
 }

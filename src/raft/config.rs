@@ -1,4 +1,5 @@
-//! openraft's settings, derived from etcd's flags. Each that differs from openraft's default says why.
+//! openraft's settings, derived from etcd's flags. Each that differs from openraft's default says
+//! why.
 
 use std::time::Duration;
 
@@ -14,8 +15,9 @@ pub struct Timing {
 impl Timing {
     /// A follower hears nothing from its leader for so long before it may stand for election.
     ///
-    /// openraft waits for this and then for a random time up to it, so that failover takes one to two
-    /// of these. Four fifths of the flag's value keep it within what etcd's users expect of the flag.
+    /// openraft waits for this and then for a random time up to it, so that failover takes one to
+    /// two of these. Four fifths of the flag's value keep it within what etcd's users expect of the
+    /// flag.
     pub(crate) fn leader_lease(&self) -> Duration {
         self.election * 4 / 5
     }
@@ -30,8 +32,8 @@ pub struct Retention {
     pub catchup_entries: u64,
 }
 
-/// # Errors
-/// The values contradict each other, for example an election timeout not above the heartbeat interval.
+/// # Errors The values contradict each other, for example an election timeout not above the
+/// heartbeat interval.
 pub(crate) fn openraft_config(
     timing: Timing,
     retention: Retention,

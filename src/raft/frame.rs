@@ -13,7 +13,7 @@
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 /// Bytes before the payload.
-pub const HEADER_BYTES: usize = 4 + 4 + 4 + 1 + 8;
+pub(crate) const HEADER_BYTES: usize = 4 + 4 + 4 + 1 + 8;
 
 /// No payload is larger unless the configuration says otherwise.
 ///
@@ -32,7 +32,7 @@ const GROUP_AT: usize = 8;
 
 /// One frame as received. The payload shares the receive buffer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Frame {
+pub(crate) struct Frame {
     pub group: u32,
     pub kind: u8,
     pub id: u64,
@@ -41,7 +41,7 @@ pub struct Frame {
 
 /// The bytes are not what a member sends: nothing after them can be trusted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Error {
+pub(crate) enum Error {
     #[error("a frame of {length} bytes, more than the {maximum} allowed")]
     TooLong { length: usize, maximum: usize },
     #[error("a frame's checksum does not fit its content")]
@@ -49,7 +49,7 @@ pub enum Error {
 }
 
 /// Appends one frame to `out`; `write_payload` appends its payload, at most `u32::MAX` bytes.
-pub fn encode(
+pub(crate) fn encode(
     out: &mut BytesMut,
     group: u32,
     kind: u8,
@@ -73,14 +73,14 @@ pub fn encode(
 /// Cuts received bytes into frames. It holds no more memory than has been received, but for a
 /// read's worth of room: a length is no reason to allocate.
 #[derive(Debug)]
-pub struct Decoder {
+pub(crate) struct Decoder {
     received: BytesMut,
     payload_bytes_max: usize,
 }
 
 impl Decoder {
     /// Begins with bytes that were read already.
-    pub fn new(received: BytesMut, payload_bytes_max: usize) -> Decoder {
+    pub(crate) fn new(received: BytesMut, payload_bytes_max: usize) -> Decoder {
         Decoder { received, payload_bytes_max }
     }
 
@@ -88,14 +88,14 @@ impl Decoder {
     ///
     /// The room grows with what a frame has shown of itself, so that a large frame is copied
     /// between growing buffers less than twice in all.
-    pub fn space(&mut self) -> &mut BytesMut {
+    pub(crate) fn space(&mut self) -> &mut BytesMut {
         self.received.reserve(self.received.len().max(READ_BYTES));
         &mut self.received
     }
 
     /// The next complete frame; `None` until more bytes are received. After an error the rest of
     /// the connection is worthless, and every further call fails alike.
-    pub fn decode(&mut self) -> Result<Option<Frame>, Error> {
+    pub(crate) fn decode(&mut self) -> Result<Option<Frame>, Error> {
         let Some(length) = self.received.first_chunk::<CRC_AT>() else { return Ok(None) };
         let length = u32::from_le_bytes(*length) as usize;
         if length > self.payload_bytes_max {
@@ -116,11 +116,6 @@ impl Decoder {
             id: frame.get_u64_le(),
             payload: frame,
         }))
-    }
-
-    /// Bytes received that do not make a whole frame yet.
-    pub fn buffered_bytes(&self) -> usize {
-        self.received.len()
     }
 }
 
@@ -171,7 +166,7 @@ mod tests {
                 }
             }
         }
-        (frames, Ok(decoder.buffered_bytes()))
+        (frames, Ok(decoder.received.len()))
     }
 
     proptest! {

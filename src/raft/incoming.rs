@@ -123,7 +123,8 @@ impl Incoming {
         })
     }
 
-    /// Takes in a snapshot chunk by chunk, beside the present state, and puts it in force at its end.
+    /// Takes in a snapshot chunk by chunk, beside the present state, and puts it in force at its
+    /// end.
     pub(crate) async fn snapshot(
         &self,
         start: message::SnapshotStart,

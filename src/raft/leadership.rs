@@ -1,8 +1,8 @@
 //! Who leads, as the rest of the server may believe it.
 //!
-//! openraft's leader does not step down when it loses its quorum, and its followers remember a dead leader
-//! until another one is elected. Clients must be told sooner: a leader counts only while a quorum has
-//! answered it, or while this member has heard from it, within one election timeout.
+//! openraft's leader does not step down when it loses its quorum, and its followers remember a dead
+//! leader until another one is elected. Clients must be told sooner: a leader counts only while a
+//! quorum has answered it, or while this member has heard from it, within one election timeout.
 
 use std::{
     sync::{Arc, Mutex},

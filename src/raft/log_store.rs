@@ -150,8 +150,8 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         Ok(())
     }
 
-    /// Drops less than asked when the state is not durable that far: after a crash the log must still
-    /// hold everything that the state has lost. openraft asks again with the next snapshot.
+    /// Drops less than asked when the state is not durable that far: after a crash the log must
+    /// still hold everything that the state has lost. openraft asks again with the next snapshot.
     async fn purge(&mut self, upto: LogIdOf<TypeConfig>) -> io::Result<()> {
         let upto = log_id_from_open(&upto);
         let allowed = (self.durable)().map(|durable| oldest(upto, durable));

@@ -47,7 +47,8 @@ use crate::{storage, types::MemberId};
 type OpenError = RPCError<TypeConfig>;
 type Replies<'s> = BoxStream<'s, Result<StreamAppendResult<TypeConfig>, OpenError>>;
 
-/// Chunks of a snapshot, about 1 MiB each, that are read before the one in front of them has been sent.
+/// Chunks of a snapshot, about 1 MiB each, that are read before the one in front of them has been
+/// sent.
 const CHUNKS_AHEAD: usize = 2;
 
 /// Makes openraft's ways to other members.
@@ -210,8 +211,8 @@ impl NetStreamAppend<TypeConfig> for Way {
 }
 
 impl Way {
-    /// One request after the other, ending when the input ends: openraft reads a heartbeat's answers to
-    /// their end.
+    /// One request after the other, ending when the input ends: openraft reads a heartbeat's
+    /// answers to their end.
     fn append_each<'s>(
         &'s self,
         input: impl Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + 'static,
@@ -228,8 +229,9 @@ impl Way {
 
     /// Many requests under way, answers in order. The stream ends with its first error.
     ///
-    /// The first request is taken before the connection is looked for: openraft pauses there after an
-    /// error, and nowhere else. Failing before it would make a member that is down cost a busy loop.
+    /// The first request is taken before the connection is looked for: openraft pauses there after
+    /// an error, and nowhere else. Failing before it would make a member that is down cost a busy
+    /// loop.
     fn append_pipelined<'s>(
         &'s self,
         mut input: impl Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + Unpin + 'static,

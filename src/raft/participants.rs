@@ -1,8 +1,8 @@
 //! Who takes part in the group, as far as others must still talk to them.
 //!
-//! Raft's membership follows the membership list, so a member that is off the list may still be needed:
-//! its acknowledgement to take it out, its vote if the leader dies meanwhile. And a new membership counts
-//! from the moment it is in the log, but can be lost until it is committed.
+//! Raft's membership follows the membership list, so a member that is off the list may still be
+//! needed: its acknowledgement to take it out, its vote if the leader dies meanwhile. And a new
+//! membership counts from the moment it is in the log, but can be lost until it is committed.
 
 use std::collections::BTreeSet;
 

@@ -69,11 +69,10 @@ pub enum StartError {
 }
 
 impl Raft {
-    /// Applies what the log holds beyond the state, and then takes part in the group. What members send is
-    /// answered once [`Peers`] is told of the returned [`Incoming`].
+    /// Applies what the log holds beyond the state, and then takes part in the group. What members
+    /// send is answered once [`Peers`] is told of the returned [`Incoming`].
     ///
-    /// # Errors
-    /// The settings contradict each other, or the log or the state can't be read.
+    /// # Errors The settings contradict each other, or the log or the state can't be read.
     pub async fn start(parts: Parts) -> Result<(Raft, Incoming, FirstElection), StartError> {
         let config = openraft_config(parts.timing, parts.retention)?;
         let machine = StateMachine::open(parts.storage.clone())?;
@@ -146,9 +145,9 @@ impl Raft {
     }
 }
 
-/// A member that has just started has no leader to wait for: it asks for votes at once if nobody leads it
-/// by then, where openraft would wait for an election timeout. It begins with a pre-vote, which a quorum
-/// that has a leader refuses, so a restart disturbs nobody. etcd does the same
+/// A member that has just started has no leader to wait for: it asks for votes at once if nobody
+/// leads it by then, where openraft would wait for an election timeout. It begins with a pre-vote,
+/// which a quorum that has a leader refuses, so a restart disturbs nobody. etcd does the same
 /// (`--initial-election-tick-advance`).
 pub struct FirstElection {
     heard: Heard,

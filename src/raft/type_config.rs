@@ -96,8 +96,8 @@ pub(crate) fn entry_to_open(entry: log::Entry) -> Result<OpenEntry, BadMembershi
 pub(crate) struct BadMembership;
 
 /// A membership as it stands in logs and snapshots: the number of configurations (two while one
-/// replaces the other), each as a list of voters; then the list of learners. Numbers are little-endian,
-/// lists start with their length as u32.
+/// replaces the other), each as a list of voters; then the list of learners. Numbers are
+/// little-endian, lists start with their length as u32.
 pub(crate) fn encode_membership(membership: &OpenMembership) -> Bytes {
     let mut out = BytesMut::new();
     let configs = membership.get_joint_config();

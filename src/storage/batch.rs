@@ -45,8 +45,8 @@ impl<'a> Batch<'a> {
         self.put(Table::Meta, &MetaKey::Membership.key(), row);
     }
 
-    /// Stores all changes or none, in the store that the snapshot was taken of: if another snapshot was
-    /// installed meanwhile they are lost with that store.
+    /// Stores all changes or none, in the store that the snapshot was taken of: if another snapshot
+    /// was installed meanwhile they are lost with that store.
     pub fn write(self) -> Result<(), Error> {
         let mut batch = WriteBatch::default();
         for (key, value) in &self.changes {

@@ -86,8 +86,8 @@ impl<'a> Cursor<'a> {
         self.next_changed = next.filter(|(key, _)| key[0] == self.table as u8);
     }
 
-    /// Chooses between the stored row and the changed one: the smaller key, or the changed one of two
-    /// with the same key.
+    /// Chooses between the stored row and the changed one: the smaller key, or the changed one of
+    /// two with the same key.
     fn settle(&mut self) -> Result<(), Error> {
         loop {
             let stored = self.stored.key();

@@ -1,5 +1,6 @@
-//! The directory of a store: `state-<n>/` for each generation, and the file `CURRENT` that names the
-//! one in force. `CURRENT` is replaced by a rename, so a crash leaves the old name or the new one.
+//! The directory of a store: `state-<n>/` for each generation, and the file `CURRENT` that names
+//! the one in force. `CURRENT` is replaced by a rename, so a crash leaves the old name or the new
+//! one.
 
 use std::{
     fs::{self, File, TryLockError},

@@ -87,8 +87,8 @@ impl Engine {
         Ok((first, 1))
     }
 
-    /// Without a note of which generation is current there may be the remains of a first start that was
-    /// interrupted, and nothing else.
+    /// Without a note of which generation is current there may be the remains of a first start that
+    /// was interrupted, and nothing else.
     fn check_never_used(&self, directory: &Directory) -> Result<(), Error> {
         for number in directory.generations()? {
             let path = directory.generation(number);

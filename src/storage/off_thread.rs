@@ -9,7 +9,8 @@ use tokio::{
 
 /// Runs a piece of work where it holds up no other task.
 ///
-/// A runtime with one thread has no such place, and does it where it is: so a simulation stays exact.
+/// A runtime with one thread has no such place, and does it where it is: so a simulation stays
+/// exact.
 pub(crate) async fn off_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     if !has_threads() {
         return work();

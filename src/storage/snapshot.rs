@@ -14,7 +14,8 @@ use super::{
 
 type Pinned<'a> = rocksdb::Snapshot<'a>;
 
-// RocksDB's snapshot borrows the database; the two live in one box so that a snapshot can be handed on.
+// RocksDB's snapshot borrows the database; the two live in one box so that a snapshot can be handed
+// on.
 self_cell!(
     struct Owned {
         owner: Arc<Generation>,

@@ -1,8 +1,9 @@
 //! Everything that is on disk, on one page: the tables, and what their keys and values look like.
 //!
 //! All tables share one RocksDB column family, told apart by the first byte of the key, so that a
-//! crash leaves every table at the same moment. Numbers here are on disk and never change. Integers in
-//! keys are big-endian, so that rows sort as numbers do; integers in values are LEB128 (`varint`).
+//! crash leaves every table at the same moment. Numbers here are on disk and never change. Integers
+//! in keys are big-endian, so that rows sort as numbers do; integers in values are LEB128
+//! (`varint`).
 
 use crate::{
     storage::Error,
@@ -17,8 +18,9 @@ pub(super) const FORMAT: u64 = 1;
 pub enum Table {
     /// Key: a [`MetaKey`] byte. Value: see there.
     Meta = 0,
-    /// Key: main revision (u64), sub-revision (u64). Value: `b'p'` for a put or `b't'` for a tombstone,
-    /// then `mvccpb.KeyValue` as HashKV hashes it; a tombstone's has nothing but the key.
+    /// Key: main revision (u64), sub-revision (u64). Value: `b'p'` for a put or `b't'` for a
+    /// tombstone, then `mvccpb.KeyValue` as HashKV hashes it; a tombstone's has nothing but the
+    /// key.
     Revisions = 1,
     /// Key: [`escaped`] user key, inverted main revision (u64): a key's newest version comes first.
     /// Value: [`VersionRow`].
@@ -71,7 +73,8 @@ pub enum MetaKey {
     Format = 0,
     /// The newest entry applied: [`LogId`] as three u64.
     Applied = 1,
-    /// The newest Raft membership: [`LogId`] of its entry as three u64, then the Raft layer's bytes.
+    /// The newest Raft membership: [`LogId`] of its entry as three u64, then the Raft layer's
+    /// bytes.
     Membership = 2,
     /// [`HeadRow`].
     Head = 3,

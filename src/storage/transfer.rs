@@ -1,8 +1,8 @@
 //! A whole store as a stream of rows, from one member to another.
 //!
-//! A chunk is a checksum (CRC32C, u32), then rows: key length, key, value length, value (lengths u32,
-//! all big-endian). The checksum goes on from that of the chunk before, so a chunk that is lost, doubled
-//! or out of order shows. A chunk without rows is the last one.
+//! A chunk is a checksum (CRC32C, u32), then rows: key length, key, value length, value (lengths
+//! u32, all big-endian). The checksum goes on from that of the chunk before, so a chunk that is
+//! lost, doubled or out of order shows. A chunk without rows is the last one.
 
 use std::sync::Arc;
 
@@ -14,8 +14,8 @@ use super::{
     engine::{Generation, engine_error},
 };
 
-/// A chunk is sent when it has grown to this: large enough that a checksum and a message per chunk cost
-/// nothing, small enough that a transfer needs little memory at both ends.
+/// A chunk is sent when it has grown to this: large enough that a checksum and a message per chunk
+/// cost nothing, small enough that a transfer needs little memory at both ends.
 pub const CHUNK_BYTES: usize = 1 << 20;
 
 const CHECKSUM_BYTES: usize = 4;
@@ -104,12 +104,11 @@ impl Import {
         self.generation.write(parse_rows(rows)?)
     }
 
-    /// Puts the snapshot in force: everything that is read or written from now on is about it. Whoever
-    /// applies entries must start again from its position. Readers of the old state keep it till they
-    /// are done.
+    /// Puts the snapshot in force: everything that is read or written from now on is about it.
+    /// Whoever applies entries must start again from its position. Readers of the old state keep it
+    /// till they are done.
     ///
-    /// # Errors
-    /// With [`Error::Import`] the present state stays in force.
+    /// # Errors With [`Error::Import`] the present state stays in force.
     pub fn finish(self, expected: &Position) -> Result<(), Error> {
         self.finish_observed(expected, &mut |_| ())
     }

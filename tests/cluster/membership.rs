@@ -1,5 +1,5 @@
-//! Members added, promoted, updated and removed while clients write; members without their data; and
-//! leadership handed from one to another.
+//! Members added, promoted, updated and removed while clients write; members without their data;
+//! and leadership handed from one to another.
 
 use std::{
     future::Future,
@@ -200,12 +200,12 @@ async fn two_become_one(remove_leader: bool) {
 
 #[tokio::test]
 async fn two_members_become_one_without_the_follower() {
-    two_become_one(false).await;
+    Box::pin(two_become_one(false)).await;
 }
 
 #[tokio::test]
 async fn two_members_become_one_without_the_leader() {
-    two_become_one(true).await;
+    Box::pin(two_become_one(true)).await;
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use orrery::raft::network::{Address, Listener, Network, Stream};
 use turmoil::net::{TcpListener, TcpStream};
 
 /// Connections between turmoil's hosts, which are named by host name.
-pub struct Simulated;
+pub(crate) struct Simulated;
 
 impl Network for Simulated {
     fn dial<'a>(&'a self, address: &'a Address) -> BoxFuture<'a, io::Result<Stream>> {

@@ -45,7 +45,7 @@ pub enum Lane {
 
 /// How a member introduces itself to the member `target`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Hello {
+pub(crate) struct Hello {
     pub cluster: ClusterId,
     pub member: MemberId,
     /// Made with the sender's data directory: a member that lost its data has another.

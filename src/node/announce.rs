@@ -1,0 +1,82 @@
+//! What the apply thread tells the rest of a member, in the order of the log.
+
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use tokio::{
+    sync::{Notify, watch},
+    time::Instant,
+};
+use tracing::error;
+
+use crate::{
+    cluster::Members,
+    node::{Identity, keeper::LeaseKeeper, replies::Replies},
+    raft::{Content, Notice},
+    state_machine::{Reply, View},
+    storage::Storage,
+};
+
+/// What the apply thread tells, and whom.
+pub(crate) struct Announcer {
+    pub(crate) identity: Identity,
+    pub(crate) storage: Storage,
+    pub(crate) replies: Replies,
+    pub(crate) members: watch::Sender<Arc<Members>>,
+    pub(crate) compaction: Arc<Notify>,
+    /// Set once Raft runs; nothing is kept before.
+    pub(crate) keeper: Arc<OnceLock<LeaseKeeper>>,
+    pub(crate) election: Duration,
+}
+
+impl Announcer {
+    pub(crate) fn announce(&mut self, notice: Notice) {
+        let outcomes = match notice {
+            Notice::Applied(outcomes) => outcomes,
+            Notice::Replaced(_) => {
+                self.replies.forget_all();
+                self.refresh_members();
+                self.compaction.notify_one();
+                return;
+            }
+        };
+        let mut members_changed = false;
+        for outcome in &outcomes {
+            members_changed |= outcome.applied.members_changed;
+            if matches!(outcome.applied.reply, Ok(Reply::Compact)) {
+                self.compaction.notify_one();
+            }
+        }
+        if members_changed {
+            self.refresh_members();
+        }
+        if let Some(keeper) = self.keeper.get() {
+            for outcome in &outcomes {
+                keeper.applied(&outcome.applied.leases, Instant::now());
+                // A leader's first entry: all that its predecessors committed has been applied.
+                let first = matches!(outcome.content, Content::Blank);
+                if first && outcome.id.node == self.identity.member.0 {
+                    self.take_over(keeper, outcome.id.term);
+                }
+            }
+        }
+        self.replies.applied(outcomes);
+    }
+
+    fn take_over(&self, keeper: &LeaseKeeper, term: u64) {
+        match View::new(self.storage.snapshot()).and_then(|view| Ok(view.leases()?)) {
+            Ok(leases) => keeper.take_over(term, leases, Instant::now(), self.election),
+            // Without its timers this leader revokes nothing: safe, and worth a word.
+            Err(error) => error!(%error, "could not read the leases on becoming leader"),
+        }
+    }
+
+    fn refresh_members(&self) {
+        match Members::read(&self.storage.snapshot()) {
+            Ok(members) => drop(self.members.send_replace(Arc::new(members))),
+            Err(error) => error!(%error, "could not read the membership list"),
+        }
+    }
+}
