@@ -19,12 +19,12 @@ pub mod etcdserverpb {
     tonic::include_proto!("etcdserverpb");
 }
 
-#[expect(missing_docs, clippy::all, reason = "generated")]
+#[expect(missing_docs, reason = "generated")]
 pub mod v3lockpb {
     tonic::include_proto!("v3lockpb");
 }
 
-#[expect(missing_docs, clippy::all, reason = "generated")]
+#[expect(missing_docs, reason = "generated")]
 pub mod v3electionpb {
     tonic::include_proto!("v3electionpb");
 }
@@ -36,7 +36,7 @@ pub mod command {
 }
 
 /// What members ask of each other above Raft.
-#[expect(missing_docs, clippy::all, reason = "generated")]
+#[expect(missing_docs, reason = "generated")]
 pub mod peer {
     tonic::include_proto!("orrery.peer");
 }

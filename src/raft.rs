@@ -39,7 +39,7 @@ pub use frame::PAYLOAD_BYTES_MAX;
 pub use incoming::Incoming;
 pub use leadership::Leadership;
 pub use peers::{PeerError, Peers};
-pub use start::{Parts, StartError, Workers};
+pub use start::{FirstElection, Parts, StartError, Workers};
 
 use crate::types::MemberId;
 use apply::ApplyHandle;

@@ -93,8 +93,12 @@ where
     W: for<'a> tracing_subscriber::fmt::MakeWriter<'a> + Send + Sync + 'static,
 {
     let own = level.filter();
-    let targets =
-        Targets::new().with_target("orrery", own).with_default(own.min(LevelFilter::WARN));
+    // openraft warns at every attempt to reach a member that is down; the connections themselves tell it
+    // once.
+    let targets = Targets::new()
+        .with_target("orrery", own)
+        .with_target("openraft", own.min(LevelFilter::ERROR))
+        .with_default(own.min(LevelFilter::WARN));
     let lines = tracing_subscriber::fmt::layer()
         .with_writer(writer)
         .fmt_fields(JsonFields::new())

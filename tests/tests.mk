@@ -18,7 +18,7 @@ peers: ## Build the etcd to compare with (a minute; then cached)
 interop: ## Go clientv3 and etcdctl against the server
 	cargo build --release --bin orrery
 	peers=$(PEERS) && server=$$(realpath $${ORRERY_BIN:-$(BUILT_BIN)}) && cd tests/interop \
-		&& ETCDCTL=$$peers/etcdctl ORRERY_BIN=$$server go test -count=1 -timeout 10m ./...
+		&& ETCD=$$peers/etcd ETCDCTL=$$peers/etcdctl ORRERY_BIN=$$server go test -count=1 -timeout 20m ./...
 
 cluster-tests: ## Members killed, stopped and cut off from power under traffic
 	$(CLUSTER_TEST) --test-threads=1

@@ -2,6 +2,7 @@
 //! ends, and what is counted.
 
 mod frames;
+mod operations;
 mod request;
 mod response;
 
@@ -104,6 +105,14 @@ impl Gate {
             let limit = self.limits.message_bytes_max();
             axum::body::Body::new(request::Limited::new(body, limit, &self.metrics, position))
         });
+        let request = if method.is_txn() {
+            match operations::bounded(request, &self.limits).await {
+                Ok(request) => request,
+                Err(status) => return call.answer(status.into_http(), None),
+            }
+        } else {
+            request
+        };
         let Some(mut end) = end else { return call.answer(next.run(request).await, None) };
         let response = tokio::select! {
             response = next.run(request) => response,

@@ -42,6 +42,12 @@ pub(crate) struct Method {
     pub(crate) learner: Learner,
 }
 
+impl Method {
+    pub(crate) fn is_txn(&self) -> bool {
+        self.service == KV && self.name == "Txn"
+    }
+}
+
 const fn method(service: &'static str, name: &'static str, kind: Kind) -> Method {
     Method { service, name, kind, learner: Learner::Refuses }
 }

@@ -56,10 +56,10 @@ pub(crate) fn range(request: &RangeRequest) -> Result<(), Invalid> {
 /// Chunks can be cut only from keys in ascending order with nothing filtered out.
 pub(crate) fn range_stream(request: &RangeRequest) -> Result<(), Invalid> {
     range(request)?;
-    let ascending = request.sort_target() == SortTarget::Key
-        && matches!(request.sort_order(), SortOrder::None | SortOrder::Ascend);
-    if !ascending {
-        return Err(Invalid::StreamSorted);
+    // As in etcd, a target without an order is let through.
+    match (request.sort_order(), request.sort_target()) {
+        (SortOrder::None, _) | (SortOrder::Ascend, SortTarget::Key) => {}
+        (SortOrder::Ascend | SortOrder::Descend, _) => return Err(Invalid::StreamSorted),
     }
     let filters = [
         request.min_mod_revision,

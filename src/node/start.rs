@@ -210,7 +210,7 @@ impl Running {
             let bound = peers.bind(url).await;
             ports.push(bound.map_err(|error| StartError::Bind { url: url.to_string(), error })?);
         }
-        let (raft, incoming) = Raft::start(Parts {
+        let (raft, incoming, first_election) = Raft::start(Parts {
             id: options.identity.member,
             timing: options.timing,
             retention: options.retention,
@@ -266,7 +266,7 @@ impl Running {
         for founder in &options.founders {
             set_addresses(&peers, founder);
         }
-        raft.run();
+        raft.run(first_election);
 
         let background = [
             Box::pin(proposing) as BoxFuture<'static, ()>,

@@ -5,8 +5,8 @@ use std::{future::Future, io, pin::pin, time::Duration};
 use bytes::Bytes;
 use futures::{
     FutureExt, Stream, StreamExt,
-    future::{BoxFuture, Either},
-    stream::BoxStream,
+    future::{BoxFuture, Either, ready},
+    stream::{BoxStream, once},
 };
 use openraft::{
     RaftNetworkFactory,
@@ -21,7 +21,6 @@ use openraft::{
     },
     type_config::alias::{SnapshotOf, VoteOf},
 };
-
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
@@ -168,8 +167,8 @@ impl NetStreamAppend<TypeConfig> for Way {
         S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + Unpin + 'static,
     {
         match self.lane {
-            Lane::Urgent => async move { Ok(self.append_each(input)) }.boxed(),
-            Lane::Replication => self.append_pipelined(input).boxed(),
+            Lane::Urgent => ready(Ok(self.append_each(input))).boxed(),
+            Lane::Replication => ready(Ok(self.append_pipelined(input))).boxed(),
         }
     }
 }
@@ -192,25 +191,35 @@ impl Way {
     }
 
     /// Many requests under way, answers in order. The stream ends with its first error.
-    async fn append_pipelined<'s>(
+    ///
+    /// The first request is taken before the connection is looked for: openraft pauses there after an
+    /// error, and nowhere else. Failing before it would make a member that is down cost a busy loop.
+    fn append_pipelined<'s>(
         &'s self,
         mut input: impl Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + Unpin + 'static,
-    ) -> Result<Replies<'s>, OpenError> {
-        let (sender, receiver) = self.peers.append_stream(self.to).await.map_err(open_error)?;
-        // Ends with the receiver: sending then fails.
-        let pump = tokio::spawn(async move {
-            while let Some(request) = input.next().await {
-                if sender.send(append_request(request)).await.is_err() {
-                    break;
+    ) -> Replies<'s> {
+        let opened = async move {
+            let first = input.next().await?;
+            let (sender, receiver) = match self.peers.append_stream(self.to).await {
+                Ok(halves) => halves,
+                Err(error) => return Some(once(ready(Err(open_error(error)))).boxed()),
+            };
+            // Ends with the receiver: sending then fails.
+            let mut requests = once(ready(first)).chain(input);
+            let pump = AbortOnDrop(tokio::spawn(async move {
+                while let Some(request) = requests.next().await {
+                    if sender.send(append_request(request)).await.is_err() {
+                        break;
+                    }
                 }
-            }
-        });
-        let pump = AbortOnDrop(pump);
-        let replies = receiver.map(move |reply| {
-            let _ = &pump;
-            reply.map(append_result).map_err(open_error)
-        });
-        Ok(replies.boxed())
+            }));
+            let replies = receiver.map(move |reply| {
+                let _ = &pump;
+                reply.map(append_result).map_err(open_error)
+            });
+            Some(replies.boxed())
+        };
+        once(opened).filter_map(ready).flatten().boxed()
     }
 }
 
@@ -317,5 +326,69 @@ fn unexpected(reply: &Reply) -> OpenError {
         | Reply::Transfer(_)
         | Reply::Call(_)
         | Reply::Snapshot(_) => unreachable("a reply of another kind than the request"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    };
+
+    use super::*;
+    use crate::{
+        raft::{
+            PAYLOAD_BYTES_MAX,
+            network::Sockets,
+            peers::{Gate, Identity, Options, Refusal},
+        },
+        types::{ClusterId, Vote},
+    };
+
+    struct Everybody;
+
+    impl Gate for Everybody {
+        fn admit(&self, _: MemberId, _: u64) -> Result<(), Refusal> {
+            Ok(())
+        }
+
+        fn refused(&self, _: MemberId, _: &Refusal) {}
+    }
+
+    fn way(to: u64, lane: Lane) -> Way {
+        let identity =
+            Identity { cluster: ClusterId(1), member: MemberId(1), incarnation: 1, group: 0 };
+        let peers = Peers::new(Options {
+            identity,
+            network: Arc::new(Sockets),
+            tls: None,
+            gate: Arc::new(Everybody),
+            dead_after: Duration::from_secs(1),
+            payload_bytes_max: PAYLOAD_BYTES_MAX,
+            seed: 1,
+        });
+        Way { peers, to: MemberId(to), lane, timeout: Duration::from_secs(1) }
+    }
+
+    /// openraft pauses inside of its stream of requests, so who does not take one gets no pause.
+    #[tokio::test]
+    async fn a_member_that_is_down_costs_one_request_for_each_attempt() {
+        let mut way = way(2, Lane::Replication);
+        let taken = Arc::new(AtomicUsize::new(0));
+        let counted = taken.clone();
+        let input = futures::stream::repeat_with(move || {
+            counted.fetch_add(1, Ordering::Relaxed);
+            AppendEntriesRequest {
+                vote: vote_to_open(Vote { term: 1, node: 1, committed: true }),
+                prev_log_id: None,
+                entries: Vec::new(),
+                leader_commit: None,
+            }
+        });
+        let option = RPCOption::new(Duration::from_secs(1));
+        let replies: Vec<_> = way.stream_append(input, option).await.unwrap().collect().await;
+        assert!(matches!(replies.as_slice(), [Err(RPCError::Unreachable(_))]), "{replies:?}");
+        assert_eq!(taken.load(Ordering::Relaxed), 1);
     }
 }

@@ -1,6 +1,8 @@
 //! Putting a member of the Raft group together and setting it going.
 
-use std::{io, sync::Arc};
+use std::{io, sync::Arc, time::Duration};
+
+use rand::{Rng, SeedableRng, rngs::StdRng};
 
 use tokio::sync::watch;
 
@@ -64,7 +66,7 @@ impl Raft {
     ///
     /// # Errors
     /// The settings contradict each other, or the log or the state can't be read.
-    pub async fn start(parts: Parts) -> Result<(Raft, Incoming), StartError> {
+    pub async fn start(parts: Parts) -> Result<(Raft, Incoming, FirstElection), StartError> {
         let config = openraft_config(parts.timing, parts.retention)?;
         let machine = StateMachine::open(parts.storage.clone())?;
         let applied = Applied::default();
@@ -103,15 +105,40 @@ impl Raft {
             shown,
             leader_shown,
         ));
-        let incoming = Incoming::new(open.clone(), heard, parts.storage);
+        let incoming = Incoming::new(open.clone(), heard.clone(), parts.storage);
         let (id, peers) = (parts.id, parts.peers);
         let raft = Raft(Arc::new(Shared { id, open, metrics, leadership, leader, applied, peers }));
-        Ok((raft, incoming))
+        let pause = StdRng::seed_from_u64(parts.seed).random_range(0.0..1.0);
+        let first = FirstElection { heard, after: (parts.timing.heartbeat * 3).mul_f64(pause) };
+        Ok((raft, incoming, first))
     }
 
     /// Begins to stand for elections and to vote. Before this, nothing is sent.
-    pub fn run(&self) {
+    pub fn run(&self, first: FirstElection) {
         self.0.open.run();
+        tokio::spawn(first.hold(self.clone()));
+    }
+}
+
+/// A member that has just started has no leader to wait for: it asks for votes at once if nobody leads it
+/// by then, where openraft would wait for an election timeout. It begins with a pre-vote, which a quorum
+/// that has a leader refuses, so a restart disturbs nobody. etcd does the same
+/// (`--initial-election-tick-advance`).
+pub struct FirstElection {
+    heard: Heard,
+    /// Random, so that members that start together do not take each other's votes; short beside an
+    /// election timeout.
+    after: Duration,
+}
+
+impl FirstElection {
+    async fn hold(self, raft: Raft) {
+        tokio::time::sleep(self.after).await;
+        let leads = raft.0.leader.borrow().is_some();
+        if self.heard.last().is_none() && !leads && raft.is_voter() {
+            // An error is Raft's end, which is announced elsewhere.
+            let _ = raft.0.open.trigger().elect(true).await;
+        }
     }
 }
 

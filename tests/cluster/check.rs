@@ -17,7 +17,7 @@ use crate::{
 const READ_BACK_DEADLINE: Duration = Duration::from_secs(30);
 
 /// Each fault that shows, in words. All members must run.
-pub async fn faults(cluster: &Cluster, record: &Record) -> Vec<String> {
+pub(crate) async fn faults(cluster: &Cluster, record: &Record) -> Vec<String> {
     let mut faults = record.faults.clone();
     let (_keep, last) = watch::channel(record.last_revision);
     for (at, endpoint) in cluster.endpoints().into_iter().enumerate() {
@@ -87,7 +87,7 @@ async fn hashes_differ(cluster: &Cluster, revision: i64) -> Option<String> {
 
 /// Panics with the first faults, if there are any.
 #[track_caller]
-pub fn assert_none(faults: &[String]) {
+pub(crate) fn assert_none(faults: &[String]) {
     let shown = faults.iter().take(20).cloned().collect::<Vec<_>>().join("\n");
     assert!(faults.is_empty(), "{} faults:\n{shown}", faults.len());
 }

@@ -20,14 +20,14 @@ const SHUTDOWN: &str = r#"
 "#;
 
 /// Mounted from its making until it is dropped.
-pub struct Disk {
+pub(crate) struct Disk {
     image: PathBuf,
     mount: PathBuf,
 }
 
 impl Disk {
     /// The error says what this machine lacks.
-    pub fn make(directory: &Path, name: &str) -> Result<Disk, String> {
+    pub(crate) fn make(directory: &Path, name: &str) -> Result<Disk, String> {
         let image = directory.join(format!("{name}.ext4"));
         let mount = directory.join(name);
         std::fs::create_dir(&mount).map_err(|error| error.to_string())?;
@@ -38,17 +38,17 @@ impl Disk {
         Ok(disk)
     }
 
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.mount
     }
 
     /// From now on every operation fails, and what was not synced is gone.
-    pub fn cut_power(&self) {
+    pub(crate) fn cut_power(&self) {
         run(Command::new("perl").args(["-e", SHUTDOWN]).arg(&self.mount)).unwrap();
     }
 
     /// Mounts the disk again. No process may have a file of it open.
-    pub fn restore_power(&self) {
+    pub(crate) fn restore_power(&self) {
         run(Command::new("umount").arg(&self.mount)).unwrap();
         self.mount().unwrap();
     }

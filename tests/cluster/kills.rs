@@ -47,6 +47,7 @@ async fn survives_kills(victims: Victims) {
     report(&format!("kill -9 of {victims:?}"), &record);
 }
 
+#[expect(clippy::print_stdout, reason = "how much was tested")]
 fn report(what: &str, record: &Record) {
     println!(
         "{what}, {} rounds: {} writes acknowledged and found, {} of unknown outcome, revision {}",

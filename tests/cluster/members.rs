@@ -28,7 +28,7 @@ const STOP_DEADLINE: Duration = Duration::from_secs(20);
 const POLL: Duration = Duration::from_millis(5);
 
 /// What to start.
-pub struct Setup {
+pub(crate) struct Setup {
     pub binary: PathBuf,
     pub flags: Vec<String>,
     pub environment: Vec<(String, String)>,
@@ -39,14 +39,14 @@ pub struct Setup {
 
 impl Setup {
     /// Members of the server under test, with data in a temporary directory.
-    pub fn new(size: usize) -> Setup {
+    pub(crate) fn new(size: usize) -> Setup {
         let home = tempfile::Builder::new().prefix("orrery-cluster-").tempdir().unwrap();
         let data_dirs = (0..size).map(|at| home.path().join(format!("m{at}.data"))).collect();
         let (flags, environment) = (Vec::new(), Vec::new());
         Setup { binary: server_under_test(), flags, environment, data_dirs, home }
     }
 
-    pub async fn start(self) -> Cluster {
+    pub(crate) async fn start(self) -> Cluster {
         let members = (0..self.data_dirs.len()).map(|at| self.member(at)).collect();
         let mut cluster = Cluster { members, setup: self };
         let all = cluster.indices();
@@ -67,7 +67,7 @@ impl Setup {
 }
 
 /// The binary that `ORRERY_BIN` names, or else the one that cargo built.
-pub fn server_under_test() -> PathBuf {
+pub(crate) fn server_under_test() -> PathBuf {
     let named = std::env::var_os("ORRERY_BIN");
     named.map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_orrery")), PathBuf::from)
 }
@@ -131,46 +131,46 @@ impl Member {
 }
 
 /// Members on loopback. They die with it.
-pub struct Cluster {
+pub(crate) struct Cluster {
     members: Vec<Member>,
     setup: Setup,
 }
 
 impl Cluster {
     /// Starts members of the server under test and waits until all are ready.
-    pub async fn start(size: usize) -> Cluster {
+    pub(crate) async fn start(size: usize) -> Cluster {
         Setup::new(size).start().await
     }
 
-    pub fn indices(&self) -> Vec<usize> {
+    pub(crate) fn indices(&self) -> Vec<usize> {
         (0..self.members.len()).collect()
     }
 
     /// Client URLs of all members.
-    pub fn endpoints(&self) -> Vec<String> {
+    pub(crate) fn endpoints(&self) -> Vec<String> {
         self.members.iter().map(|member| member.client_port.url()).collect()
     }
 
-    pub fn client_address(&self, at: usize) -> SocketAddr {
+    pub(crate) fn client_address(&self, at: usize) -> SocketAddr {
         self.members[at].client_port.address
     }
 
-    pub fn peer_address(&self, at: usize) -> SocketAddr {
+    pub(crate) fn peer_address(&self, at: usize) -> SocketAddr {
         self.members[at].peer_port.address
     }
 
     /// The process of a member that runs.
-    pub fn pid(&self, at: usize) -> u32 {
+    pub(crate) fn pid(&self, at: usize) -> u32 {
         self.members[at].pid().expect("the member runs")
     }
 
     /// What a member has logged, in all its lives.
-    pub fn log(&self, at: usize) -> String {
+    pub(crate) fn log(&self, at: usize) -> String {
         String::from_utf8_lossy(&fs::read(&self.members[at].log).unwrap()).into_owned()
     }
 
     /// SIGKILL, to all of them before the first is waited for.
-    pub fn kill(&mut self, victims: &[usize]) {
+    pub(crate) fn kill(&mut self, victims: &[usize]) {
         for &at in victims {
             self.members[at].signal(Signal::SIGKILL);
         }
@@ -180,14 +180,14 @@ impl Cluster {
     }
 
     /// SIGSTOP: the process stays, and does nothing any more.
-    pub fn pause(&self, victims: &[usize]) {
+    pub(crate) fn pause(&self, victims: &[usize]) {
         for &at in victims {
             self.members[at].signal(Signal::SIGSTOP);
         }
     }
 
     /// SIGTERM, and waits until the process has ended.
-    pub async fn stop(&mut self, at: usize) {
+    pub(crate) async fn stop(&mut self, at: usize) {
         self.members[at].signal(Signal::SIGTERM);
         let begin = Instant::now();
         let process = self.members[at].process.as_mut().expect("the member runs");
@@ -199,7 +199,7 @@ impl Cluster {
     }
 
     /// Starts members that do not run and waits until they are ready.
-    pub async fn restart(&mut self, members: &[usize]) -> Result<(), String> {
+    pub(crate) async fn restart(&mut self, members: &[usize]) -> Result<(), String> {
         for &at in members {
             self.spawn(at);
         }
@@ -221,7 +221,7 @@ impl Cluster {
     }
 
     /// Starts a member that does not run and does not wait for it.
-    pub fn spawn(&mut self, at: usize) {
+    pub(crate) fn spawn(&mut self, at: usize) {
         let arguments = self.arguments(at);
         let member = &mut self.members[at];
         assert!(member.process.is_none(), "member {at} runs already");
@@ -259,7 +259,7 @@ impl Cluster {
     }
 
     /// The member that leads, once one does.
-    pub async fn leader(&self) -> usize {
+    pub(crate) async fn leader(&self) -> usize {
         let begin = Instant::now();
         while begin.elapsed() < START_DEADLINE {
             for (at, member) in self.members.iter().enumerate() {
@@ -273,7 +273,7 @@ impl Cluster {
     }
 
     /// A client of one member only.
-    pub async fn client(&self, at: usize) -> Client {
+    pub(crate) async fn client(&self, at: usize) -> Client {
         client(&self.members[at].client_port.url()).await
     }
 }
@@ -291,7 +291,7 @@ impl Drop for Cluster {
 }
 
 /// A client of one endpoint. It connects when it is first used, and again whenever it must.
-pub async fn client(endpoint: &str) -> Client {
+pub(crate) async fn client(endpoint: &str) -> Client {
     let options = ConnectOptions::new()
         .with_connect_timeout(Duration::from_secs(1))
         .with_timeout(Duration::from_secs(10));

@@ -18,7 +18,7 @@ use tokio::{
 use crate::members::client;
 
 /// Everything that traffic writes is under here.
-pub const PREFIX: &str = "writes/";
+pub(crate) const PREFIX: &str = "writes/";
 
 const WRITERS_PER_ENDPOINT: usize = 3;
 
@@ -39,7 +39,7 @@ const WATCH_DEADLINE: Duration = Duration::from_secs(20);
 
 /// One change of one key, as a write was told or a watcher saw it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Change {
+pub(crate) struct Change {
     pub revision: i64,
     pub key: String,
     /// Each value is written once. Deletes do not occur.
@@ -48,7 +48,7 @@ pub struct Change {
 
 /// What clients were told.
 #[derive(Default)]
-pub struct Record {
+pub(crate) struct Record {
     pub acknowledged: Vec<Change>,
     /// What each watcher saw, in its order.
     pub watched: Vec<Vec<Change>>,
@@ -68,7 +68,7 @@ struct Progress {
 }
 
 /// Writers on every endpoint, and as many watchers that move on to another member when theirs dies.
-pub struct Traffic {
+pub(crate) struct Traffic {
     endpoints: Vec<String>,
     progress: Arc<Progress>,
     stop: watch::Sender<bool>,
@@ -78,7 +78,7 @@ pub struct Traffic {
 }
 
 impl Traffic {
-    pub fn start(endpoints: Vec<String>) -> Traffic {
+    pub(crate) fn start(endpoints: Vec<String>) -> Traffic {
         let mut traffic = Traffic {
             endpoints,
             progress: Arc::default(),
@@ -106,7 +106,7 @@ impl Traffic {
     }
 
     /// Waits until that many more writes are acknowledged.
-    pub async fn flows(&self, more: u64) -> Result<(), String> {
+    pub(crate) async fn flows(&self, more: u64) -> Result<(), String> {
         let goal = self.progress.acknowledged.load(SeqCst) + more;
         let begin = Instant::now();
         while self.progress.acknowledged.load(SeqCst) < goal {
@@ -119,7 +119,7 @@ impl Traffic {
     }
 
     /// Ends the writers, then lets the watchers see everything.
-    pub async fn finish(mut self) -> Record {
+    pub(crate) async fn finish(mut self) -> Record {
         self.stop.send_replace(true);
         let mut record = Record::default();
         while let Some(written) = self.writers.join_next().await {
@@ -216,7 +216,10 @@ impl Writer {
 /// Watches everything from the first revision to the last, across the deaths of members.
 ///
 /// Takes the last revision from outside, because nobody knows it until the writers have ended.
-pub async fn watch_on(endpoints: Vec<String>, mut last: watch::Receiver<i64>) -> Vec<Change> {
+pub(crate) async fn watch_on(
+    endpoints: Vec<String>,
+    mut last: watch::Receiver<i64>,
+) -> Vec<Change> {
     let mut seen: Vec<Change> = Vec::new();
     for attempt in 0.. {
         let endpoint = &endpoints[attempt % endpoints.len()];

@@ -159,6 +159,9 @@ async fn requests_that_are_too_large_are_refused() {
     // These two are past the limit of the transport, which may cut the stream while they are sent.
     let million = code_of(kv.txn(puts(1_000_000))).await;
     assert_ne!(million, Code::Ok, "a million operations");
+    let empty = TxnRequest { success: vec![RequestOp::default(); 1_000_000], ..txn([]) };
+    let million = code_of(kv.txn(empty)).await;
+    assert_code("a million empty operations", million, Code::InvalidArgument);
     assert_serves(&cluster, 0, "a million operations").await;
     let huge = PutRequest { value: Bytes::from(vec![1; 100 << 20]), ..put("huge") };
     assert_ne!(code_of(kv.put(huge)).await, Code::Ok, "100 MB");

@@ -1,7 +1,7 @@
 // Package interop drives the server with the clients that its users have: Go clientv3 and etcdctl.
 //
 // ORRERY_BIN names the server under test, ENDPOINTS a running member instead of one that the tests
-// start, ETCDCTL the etcdctl to use. A real etcd passes the same tests.
+// start, ETCDCTL the etcdctl to use, ETCD the etcd to compare with. A real etcd passes the same tests.
 package interop
 
 import (
@@ -67,6 +67,11 @@ func startCluster(t *testing.T, size int) *cluster {
 	if binary == "" {
 		t.Fatal("ORRERY_BIN names no server")
 	}
+	return startClusterOf(t, binary, size)
+}
+
+func startClusterOf(t *testing.T, binary string, size int) *cluster {
+	t.Helper()
 	home := t.TempDir()
 	c := &cluster{t: t, binary: binary}
 	var everybody []string

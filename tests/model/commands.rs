@@ -15,7 +15,7 @@ use proptest::prelude::*;
 /// Keys that begin one another, and with bytes that the index has to escape.
 const KEYS: [&[u8]; 7] = [b"a", b"a\0", b"a\0\x01", b"a\xFF", b"aa", b"b", b"\0"];
 
-pub fn key() -> impl Strategy<Value = Bytes> {
+pub(crate) fn key() -> impl Strategy<Value = Bytes> {
     prop::sample::select(&KEYS[..]).prop_map(Bytes::from_static)
 }
 
@@ -30,7 +30,7 @@ fn range() -> impl Strategy<Value = (Bytes, Bytes)> {
     (key(), end)
 }
 
-pub fn operation() -> impl Strategy<Value = Operation> {
+pub(crate) fn operation() -> impl Strategy<Value = Operation> {
     prop_oneof![
         8 => put().prop_map(Operation::Put),
         4 => delete_range().prop_map(Operation::DeleteRange),
@@ -72,7 +72,7 @@ fn delete_range() -> impl Strategy<Value = DeleteRangeRequest> {
     })
 }
 
-pub fn range_request() -> impl Strategy<Value = RangeRequest> {
+pub(crate) fn range_request() -> impl Strategy<Value = RangeRequest> {
     let bound = || prop_oneof![2 => Just(0), 1 => 1..20i64];
     let revision = prop_oneof![2 => Just(0), 2 => 1..30i64, 1 => -3..0i64];
     let flags = (prop::bool::weighted(0.2), prop::bool::weighted(0.2));

@@ -25,7 +25,7 @@ use orrery::{
 type Map = BTreeMap<Bytes, KeyValue>;
 
 #[derive(Clone, Debug)]
-pub struct KeySpace {
+pub(crate) struct KeySpace {
     /// The store at revision 1, 2, ...
     maps: Vec<Map>,
     pub floor: Option<i64>,
@@ -34,26 +34,26 @@ pub struct KeySpace {
 }
 
 impl KeySpace {
-    pub fn new() -> KeySpace {
+    pub(crate) fn new() -> KeySpace {
         KeySpace { maps: vec![Map::new()], floor: None, leases: BTreeMap::new() }
     }
 
-    pub fn revision(&self) -> i64 {
+    pub(crate) fn revision(&self) -> i64 {
         self.maps.len() as i64
     }
 
-    pub fn at(&self, revision: i64) -> &Map {
+    pub(crate) fn at(&self, revision: i64) -> &Map {
         &self.maps[revision as usize - 1]
     }
 
     /// Keys attached to a lease.
-    pub fn lease_keys(&self, id: i64) -> Vec<Bytes> {
+    pub(crate) fn lease_keys(&self, id: i64) -> Vec<Bytes> {
         let newest = self.at(self.revision()).values();
         newest.filter(|kv| kv.lease == id).map(|kv| kv.key.clone()).collect()
     }
 
     /// Carries out a command of the key space or of leases.
-    pub fn apply(&mut self, operation: &Operation) -> Result<Reply, Rejection> {
+    pub(crate) fn apply(&mut self, operation: &Operation) -> Result<Reply, Rejection> {
         let mut work = Work { before: self, map: self.at(self.revision()).clone(), changes: 0 };
         let reply = match operation {
             Operation::Put(request) => {
@@ -126,7 +126,7 @@ impl KeySpace {
         Ok(reply)
     }
 
-    pub fn range(&self, request: &RangeRequest) -> Result<RangeResponse, Rejection> {
+    pub(crate) fn range(&self, request: &RangeRequest) -> Result<RangeResponse, Rejection> {
         Work { before: self, map: self.at(self.revision()).clone(), changes: 0 }.range(request)
     }
 }

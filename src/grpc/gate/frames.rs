@@ -3,7 +3,7 @@
 use hyper::body::Bytes;
 
 /// One flag byte and four bytes of length go before each message.
-const PREFIX: usize = 5;
+pub(super) const PREFIX: usize = 5;
 
 /// Follows gRPC's framing through the chunks of a body, whose borders mean nothing.
 #[derive(Default)]

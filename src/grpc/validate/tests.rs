@@ -56,7 +56,8 @@ fn a_stream_of_ranges_comes_in_order_and_unfiltered() {
     check(range_stream(&get("k")), None);
     check(range_stream(&sorted(SortOrder::Ascend, SortTarget::Key)), None);
     check(range_stream(&sorted(SortOrder::Descend, SortTarget::Key)), Some(Invalid::StreamSorted));
-    check(range_stream(&sorted(SortOrder::None, SortTarget::Value)), Some(Invalid::StreamSorted));
+    check(range_stream(&sorted(SortOrder::Ascend, SortTarget::Mod)), Some(Invalid::StreamSorted));
+    check(range_stream(&sorted(SortOrder::None, SortTarget::Value)), None);
     check(
         range_stream(&RangeRequest { max_create_revision: 1, ..get("k") }),
         Some(Invalid::StreamFiltered),

@@ -18,7 +18,7 @@ const PATIENCE: Duration = Duration::from_millis(200);
 const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Name and bytes.
-pub fn kinds() -> Vec<(&'static str, Vec<u8>)> {
+pub(crate) fn kinds() -> Vec<(&'static str, Vec<u8>)> {
     let mut noise = vec![0; 64 << 10];
     StdRng::seed_from_u64(3).fill_bytes(&mut noise);
     let settings = [0, 0, 0, 4, 0, 0, 0, 0, 0];
@@ -41,14 +41,14 @@ pub fn kinds() -> Vec<(&'static str, Vec<u8>)> {
 }
 
 /// Sends the bytes and leaves, whether or not they were all taken.
-pub async fn send(address: SocketAddr, bytes: &[u8]) {
+pub(crate) async fn send(address: SocketAddr, bytes: &[u8]) {
     let mut stream = TcpStream::connect(address).await.unwrap();
     let _ = timeout(PATIENCE, stream.write_all(bytes)).await;
     let _ = timeout(PATIENCE, stream.read_to_end(&mut Vec::new())).await;
 }
 
 /// Connections that say one byte at most; they last as long as the answer lives.
-pub async fn connect_and_stay(address: SocketAddr) -> Vec<TcpStream> {
+pub(crate) async fn connect_and_stay(address: SocketAddr) -> Vec<TcpStream> {
     let mut streams = Vec::new();
     for at in 0..SILENT_CONNECTIONS {
         let mut stream = TcpStream::connect(address).await.unwrap();

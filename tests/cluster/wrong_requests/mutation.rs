@@ -7,13 +7,13 @@ use rand::{Rng, SeedableRng, rngs::StdRng};
 const LONGEST_INSERT: usize = 16;
 
 /// From `ORRERY_FUZZ_SEED`, or a fresh one; a failure prints it.
-pub fn seed() -> u64 {
+pub(crate) fn seed() -> u64 {
     let given = std::env::var("ORRERY_FUZZ_SEED").ok();
     given.map_or_else(|| u64::from(rand::random::<u32>()), |text| text.parse().unwrap())
 }
 
 /// The same message and seed give the same damage.
-pub fn mutate(message: &[u8], seed: u64) -> Bytes {
+pub(crate) fn mutate(message: &[u8], seed: u64) -> Bytes {
     let mut random = StdRng::seed_from_u64(seed);
     let mut bytes = message.to_vec();
     for _ in 0..random.random_range(1..=4) {

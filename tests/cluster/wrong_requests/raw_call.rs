@@ -15,15 +15,15 @@ use tonic::{
     transport::Channel,
 };
 
-pub const KV_PUT: &str = "/etcdserverpb.KV/Put";
-pub const KV_RANGE: &str = "/etcdserverpb.KV/Range";
-pub const KV_TXN: &str = "/etcdserverpb.KV/Txn";
+pub(crate) const KV_PUT: &str = "/etcdserverpb.KV/Put";
+pub(crate) const KV_RANGE: &str = "/etcdserverpb.KV/Range";
+pub(crate) const KV_TXN: &str = "/etcdserverpb.KV/Txn";
 
 /// A method and how to make a good message for it.
 type Method = (&'static str, fn() -> Vec<u8>);
 
 /// Unary methods that change no membership and need no credentials.
-pub const UNARY_METHODS: [Method; 9] = [
+pub(crate) const UNARY_METHODS: [Method; 9] = [
     (KV_RANGE, || RangeRequest { revision: 1, limit: 3, ..range() }.encode_to_vec()),
     (KV_PUT, || put().encode_to_vec()),
     (KV_TXN, || txn().encode_to_vec()),
@@ -60,7 +60,7 @@ fn txn() -> TxnRequest {
 }
 
 /// Sends one message to a unary method.
-pub async fn call(channel: &Channel, method: &str, message: Bytes) -> Result<Bytes, Status> {
+pub(crate) async fn call(channel: &Channel, method: &str, message: Bytes) -> Result<Bytes, Status> {
     let mut grpc = Grpc::new(channel.clone());
     grpc.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
     let path: PathAndQuery = method.parse().unwrap();
