@@ -55,6 +55,36 @@ pub struct Coverage {
     pub leases_expired: u64,
 }
 
+impl Coverage {
+    /// A run in which nothing was acknowledged, or in which one member led from beginning to end, says
+    /// little.
+    pub fn is_effective(&self) -> bool {
+        self.acknowledged > 0 && self.terms_led > 1
+    }
+
+    pub fn plus(self, other: Coverage) -> Coverage {
+        Coverage {
+            acknowledged: self.acknowledged + other.acknowledged,
+            unknown: self.unknown + other.unknown,
+            reads: self.reads + other.reads,
+            terms_led: self.terms_led + other.terms_led,
+            kills: self.kills + other.kills,
+            power_losses: self.power_losses + other.power_losses,
+            torn_writes: self.torn_writes + other.torn_writes,
+            cuts: self.cuts + other.cuts,
+            pauses: self.pauses + other.pauses,
+            slowed: self.slowed + other.slowed,
+            transfers: self.transfers + other.transfers,
+            compactions: self.compactions + other.compactions,
+            snapshots: self.snapshots + other.snapshots,
+            watchers_resumed: self.watchers_resumed + other.watchers_resumed,
+            watch_gaps: self.watch_gaps + other.watch_gaps,
+            leases_renewed: self.leases_renewed + other.leases_renewed,
+            leases_expired: self.leases_expired + other.leases_expired,
+        }
+    }
+}
+
 #[derive(Debug)]
 pub struct Report {
     pub coverage: Coverage,
