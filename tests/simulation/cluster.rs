@@ -1,7 +1,7 @@
 //! Three members under faults, from many seeds.
 //!
 //! `ORRERY_SIM_SEED=7` runs one seed and prints all that happens; `ORRERY_SIM_SEEDS=2000` runs so many,
-//! from `ORRERY_SIM_FROM` on.
+//! from `ORRERY_SIM_FROM` on. `ORRERY_SIM_LOG=orrery=debug` prints the members' logs with the one seed.
 
 use std::{
     env,
@@ -64,6 +64,10 @@ fn show(seed: u64, finding: &Finding) {
 #[test]
 fn three_members_under_faults_keep_every_promise() {
     if let Some(seed) = number("ORRERY_SIM_SEED") {
+        if let Ok(filter) = env::var("ORRERY_SIM_LOG") {
+            let log = tracing_subscriber::fmt().with_env_filter(filter).without_time();
+            log.with_ansi(false).init();
+        }
         let (trace, end) = match run(seed, Broken::Not) {
             Ok(report) => (report.trace, Ok(report.coverage)),
             Err(finding) => (finding.trace, Err(finding.what)),

@@ -13,7 +13,7 @@ use orrery::{
     proto::{
         command::command::Operation,
         etcdserverpb::{RangeRequest, RangeResponse},
-        mvccpb::Event,
+        mvccpb::{Event, event::EventType},
     },
     state_machine::Reply,
 };
@@ -68,6 +68,17 @@ pub struct Watcher {
     /// The next revision that it waits for.
     pub next: i64,
     pub resumed: u64,
+}
+
+impl Watcher {
+    /// Leases whose end it has seen.
+    pub fn expiries(&self) -> usize {
+        let ended = |event: &Event| {
+            let key = &event.kv.as_ref().expect("events have a key").key;
+            event.r#type == EventType::Delete as i32 && key.starts_with(b"lease/")
+        };
+        self.events.iter().filter(|(_, event)| ended(event)).count()
+    }
 }
 
 /// One lease, from the side of the client that keeps it.

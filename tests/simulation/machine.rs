@@ -215,6 +215,7 @@ impl Machine {
         }
         self.still_until = None;
         let Some(process) = &mut self.process else { return };
+        let _span = tracing::info_span!("member", id = self.index + 1, now).entered();
         let missed = (now - process.clock).saturating_sub(1);
         if missed > 0 {
             // The clock has run on; all that is due happens at once.

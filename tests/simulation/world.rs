@@ -466,7 +466,7 @@ impl World {
             watchers_resumed: book.watchers.iter().map(|watcher| watcher.resumed).sum(),
             watch_gaps: book.watchers.iter().map(|watcher| count(watcher.gaps.len())).sum(),
             leases_renewed: book.leases.values().map(|lease| count(lease.renewed.len())).sum(),
-            leases_expired: count(book.leases.values().filter(|it| it.gone.is_some()).count()),
+            leases_expired: count(book.watchers[0].expiries()),
             ..self.coverage
         }
     }
