@@ -6,7 +6,7 @@
 mod applied;
 mod apply;
 mod config;
-mod frame;
+pub mod frame;
 mod incoming;
 mod leadership;
 mod log_store;

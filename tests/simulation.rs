@@ -1,6 +1,29 @@
 //! Several members in one process, on a simulated network in simulated time; a seed replays it.
 
+#[path = "model/key_space.rs"]
+mod key_space;
+
+#[path = "simulation/check.rs"]
+mod check;
+#[path = "simulation/clients.rs"]
+mod clients;
+#[path = "simulation/cluster.rs"]
+mod cluster;
+#[path = "simulation/door.rs"]
+mod door;
+#[path = "simulation/ending.rs"]
+mod ending;
+#[path = "simulation/history.rs"]
+mod history;
+#[path = "simulation/lies.rs"]
+mod lies;
+#[path = "simulation/machine.rs"]
+mod machine;
+#[path = "simulation/nemesis.rs"]
+mod nemesis;
 #[path = "simulation/network.rs"]
 mod network;
 #[path = "simulation/peers.rs"]
 mod peers;
+#[path = "simulation/world.rs"]
+mod world;

@@ -54,7 +54,7 @@ pub(crate) fn openraft_config(
         snapshot_policy: SnapshotPolicy::Never,
         max_in_snapshot_log_to_keep: retention.catchup_entries,
         // Whole segments go at once, so purging entry by entry would be wasted work.
-        purge_batch_size: 1024,
+        purge_batch_size: retention.catchup_entries.clamp(1, 1024),
         // Batches are bounded in bytes where the log is read.
         max_payload_entries: 4096,
         max_append_entries: Some(4096),

@@ -4,6 +4,11 @@ use std::io;
 
 use futures::future::BoxFuture;
 use orrery::raft::network::{Address, Listener, Network, Stream};
+use tokio::{
+    io::{DuplexStream, copy_bidirectional, duplex},
+    sync::{mpsc, oneshot},
+    task::JoinSet,
+};
 use turmoil::net::{TcpListener, TcpStream};
 
 /// Connections between turmoil's hosts, which are named by host name.
@@ -44,4 +49,121 @@ impl Listener for SimulatedPort {
         let local = self.0.local_addr()?;
         Ok(Address::Tcp { host: local.ip().to_string(), port: local.port() })
     }
+}
+
+/// Bytes that a connection holds between a member and its card, as a kernel does.
+const SOCKET_BYTES: usize = 64 << 10;
+
+/// Dials, accepted connections and orders that wait. A member has three lanes to two others.
+const QUEUED: usize = 64;
+
+/// A member's end of its network card. Members run in runtimes of their own, so that one can stand
+/// still while its card, a host of the simulated network, goes on as a kernel would.
+pub struct Card(mpsc::Sender<Order>);
+
+/// The host's end.
+pub type Orders = mpsc::Receiver<Order>;
+
+pub enum Order {
+    Dial(String, u16, oneshot::Sender<io::Result<DuplexStream>>),
+    Bind(u16, oneshot::Sender<io::Result<mpsc::Receiver<DuplexStream>>>),
+}
+
+impl Card {
+    pub fn new() -> (Card, Orders) {
+        let (sender, orders) = mpsc::channel(QUEUED);
+        (Card(sender), orders)
+    }
+
+    async fn ask<T>(
+        &self,
+        order: impl FnOnce(oneshot::Sender<io::Result<T>>) -> Order,
+    ) -> io::Result<T> {
+        let (sender, answer) = oneshot::channel();
+        self.0.send(order(sender)).await.map_err(io::Error::other)?;
+        answer.await.map_err(io::Error::other)?
+    }
+}
+
+impl Network for Card {
+    fn dial<'a>(&'a self, address: &'a Address) -> BoxFuture<'a, io::Result<Stream>> {
+        Box::pin(async move {
+            let (host, port) = tcp(address)?;
+            let stream = self.ask(|answer| Order::Dial(host.to_owned(), port, answer)).await?;
+            Ok(Box::new(stream) as Stream)
+        })
+    }
+
+    fn bind<'a>(&'a self, address: &'a Address) -> BoxFuture<'a, io::Result<Box<dyn Listener>>> {
+        Box::pin(async move {
+            let (_, port) = tcp(address)?;
+            let accepted = self.ask(|answer| Order::Bind(port, answer)).await?;
+            Ok(Box::new(CardPort { accepted, address: address.clone() }) as Box<dyn Listener>)
+        })
+    }
+}
+
+struct CardPort {
+    accepted: mpsc::Receiver<DuplexStream>,
+    address: Address,
+}
+
+impl Listener for CardPort {
+    fn accept(&mut self) -> BoxFuture<'_, io::Result<Stream>> {
+        Box::pin(async {
+            let stream = self.accepted.recv().await;
+            Ok(Box::new(stream.ok_or(io::ErrorKind::NotConnected)?) as Stream)
+        })
+    }
+
+    fn local(&self) -> io::Result<Address> {
+        Ok(self.address.clone())
+    }
+}
+
+/// The card: carries out a member's orders until the member is gone, and then closes everything.
+pub async fn serve(mut orders: Orders) {
+    let mut work = JoinSet::new();
+    while let Some(order) = orders.recv().await {
+        match order {
+            Order::Dial(host, port, answer) => work.spawn(async move {
+                match TcpStream::connect((host, port)).await {
+                    Ok(stream) => {
+                        let (near, far) = duplex(SOCKET_BYTES);
+                        if answer.send(Ok(far)).is_ok() {
+                            carry(near, stream).await;
+                        }
+                    }
+                    Err(error) => drop(answer.send(Err(error))),
+                }
+            }),
+            Order::Bind(port, answer) => work.spawn(accept(port, answer)),
+        };
+        while work.try_join_next().is_some() {}
+    }
+}
+
+async fn accept(port: u16, answer: oneshot::Sender<io::Result<mpsc::Receiver<DuplexStream>>>) {
+    let listener = match TcpListener::bind(("0.0.0.0", port)).await {
+        Ok(listener) => listener,
+        Err(error) => return drop(answer.send(Err(error))),
+    };
+    let (sender, accepted) = mpsc::channel(QUEUED);
+    if answer.send(Ok(accepted)).is_err() {
+        return;
+    }
+    let mut connections = JoinSet::new();
+    while let Ok((stream, _)) = listener.accept().await {
+        let (near, far) = duplex(SOCKET_BYTES);
+        if sender.send(far).await.is_err() {
+            return;
+        }
+        connections.spawn(carry(near, stream));
+        while connections.try_join_next().is_some() {}
+    }
+}
+
+async fn carry(mut near: DuplexStream, mut far: TcpStream) {
+    // However it ends, both sides find their connection closed.
+    let _ = copy_bidirectional(&mut near, &mut far).await;
 }

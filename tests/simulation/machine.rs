@@ -1,0 +1,349 @@
+//! A machine of the simulation: a disk that outlives its member, and a member that can be killed,
+//! made to stand still, and started again.
+
+use std::{
+    cell::RefCell,
+    fs, io,
+    path::{Path, PathBuf},
+    rc::Rc,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use orrery::{
+    log::{self, Fault, FaultyFiles, Files},
+    node::{Identity, Limits, MembershipRules, Node, Options, Running},
+    proto::etcdserverpb::Member,
+    raft::{Retention, Timing, Workers},
+    types::{ClusterId, MemberId},
+};
+use rand::{Rng, SeedableRng, rngs::StdRng};
+use tempfile::TempDir;
+use tokio::runtime::{Builder, RngSeed, Runtime, UnhandledPanic};
+
+use super::{
+    door::{self, Door},
+    network::{Card, Orders},
+};
+
+pub const MEMBERS: usize = 3;
+
+pub const ELECTION: Duration = Duration::from_millis(250);
+const HEARTBEAT: Duration = Duration::from_millis(25);
+
+/// How long a request may take inside a member.
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// A step of simulated time.
+pub const STEP: Duration = Duration::from_millis(1);
+
+/// How a member's process ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Death {
+    /// What was written is in the kernel's hands and survives.
+    Kill,
+    /// What was not synced is lost, or half of it is.
+    PowerLoss,
+}
+
+/// A way in which a build is broken on purpose, to see that it is found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Broken {
+    /// Nothing is.
+    Not,
+    /// A member that starts again has forgotten whom it voted for.
+    VoteForgotten,
+    /// A leader takes its own word for that of a quorum.
+    QuorumOfOne,
+    /// Syncing the log does nothing.
+    NoSync,
+}
+
+pub struct Machine {
+    pub index: usize,
+    pub door: Door,
+    pub files: FaultyFiles,
+    /// Filled with a new card's end when a member starts.
+    pub slot: Rc<RefCell<Option<Orders>>>,
+    /// Power may go at any operation of the disk.
+    pub is_failing: bool,
+    /// Standing still until this step.
+    pub still_until: Option<u64>,
+    random: StdRng,
+    broken: Broken,
+    root: TempDir,
+    /// Number of the present image of the state.
+    image: u64,
+    /// Of the state when the member last started.
+    first_generation: u64,
+    process: Option<Process>,
+}
+
+/// Dropped in this order: first what is inside, then the runtime.
+struct Process {
+    shared: Arc<Mutex<Shared>>,
+    runtime: Runtime,
+    /// Steps that this process has seen, and the step at which it began.
+    clock: u64,
+}
+
+#[derive(Default)]
+struct Shared {
+    node: Option<Node>,
+    ended: Option<String>,
+}
+
+pub fn host(index: usize) -> String {
+    format!("m{}", index + 1)
+}
+
+pub fn id(index: usize) -> MemberId {
+    MemberId(index as u64 + 1)
+}
+
+/// In memory, where the system has such a place.
+fn folder() -> TempDir {
+    let memory = Path::new("/dev/shm");
+    let builder = || tempfile::Builder::new().prefix("orrery-sim-").rand_bytes(8).to_owned();
+    if memory.is_dir() { builder().tempdir_in(memory) } else { builder().tempdir() }.unwrap()
+}
+
+impl Machine {
+    pub fn new(index: usize, seed: u64, broken: Broken) -> Machine {
+        let mut random = StdRng::seed_from_u64(seed);
+        Machine {
+            index,
+            door: Door::default(),
+            files: FaultyFiles::new(random.random()),
+            slot: Rc::default(),
+            is_failing: false,
+            still_until: None,
+            random,
+            broken,
+            root: folder(),
+            image: 0,
+            first_generation: 1,
+            process: None,
+        }
+    }
+
+    fn state_dir(&self) -> PathBuf {
+        self.root.path().join(self.image.to_string())
+    }
+
+    pub fn is_up(&self) -> bool {
+        self.process.is_some()
+    }
+
+    pub fn start(&mut self, now: u64) {
+        if self.broken == Broken::VoteForgotten && self.image > 0 {
+            self.files = super::lies::without_vote(&self.files, self.random.random());
+        }
+        self.first_generation = self.generation();
+        let (card, orders) = Card::new();
+        *self.slot.borrow_mut() = Some(orders);
+        let runtime = Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .rng_seed(RngSeed::from_bytes(&self.random.random::<[u8; 32]>()))
+            .unhandled_panic(UnhandledPanic::ShutdownRuntime)
+            .build()
+            .unwrap();
+        let shared = Arc::new(Mutex::new(Shared::default()));
+        let options = self.options(card);
+        runtime.spawn(live(options, self.door.open(), shared.clone()));
+        // Deadlines fall on whole milliseconds from here on.
+        runtime.block_on(async { tokio::time::sleep(STEP).await });
+        self.process = Some(Process { shared, runtime, clock: now });
+    }
+
+    fn options(&mut self, card: Card) -> Options {
+        let url = |index| format!("http://{}:2380", host(index));
+        let founders = (0..MEMBERS).map(|index| Member {
+            id: id(index).0,
+            name: host(index),
+            peer_ur_ls: vec![url(index)],
+            ..Member::default()
+        });
+        let files: Arc<dyn Files> = match self.broken {
+            Broken::NoSync => Arc::new(super::lies::NoSync(Arc::new(self.files.clone()))),
+            Broken::Not | Broken::VoteForgotten | Broken::QuorumOfOne => {
+                Arc::new(self.files.clone())
+            }
+        };
+        let network: Arc<dyn orrery::raft::network::Network> = match self.broken {
+            Broken::QuorumOfOne => Arc::new(super::lies::Flattery(card)),
+            Broken::Not | Broken::VoteForgotten | Broken::NoSync => Arc::new(card),
+        };
+        Options {
+            identity: Identity { cluster: ClusterId(7), member: id(self.index) },
+            incarnation: id(self.index).0,
+            epoch: self.random.random(),
+            name: host(self.index),
+            client_urls: vec![format!("http://{}:2379", host(self.index))],
+            founders: founders.collect(),
+            timing: Timing { heartbeat: HEARTBEAT, election: ELECTION },
+            // Members that were away for a second need a snapshot.
+            retention: Retention { snapshot_count: 25, catchup_entries: 15 },
+            limits: Limits {
+                request_bytes: 1 << 20,
+                lease_ttl_min_secs: 1,
+                timeout: REQUEST_TIMEOUT,
+            },
+            rules: MembershipRules {
+                max_learners: 1,
+                strict: true,
+                token: "simulation".to_owned(),
+            },
+            quota_bytes: 0,
+            log: log_options(),
+            files,
+            state_dir: Some(self.state_dir()),
+            workers: Workers::Tasks,
+            network,
+            peer_tls: None,
+            peer_listen: vec![url(self.index).parse().unwrap()],
+            version: "{}".to_owned(),
+            seed: self.random.random(),
+        }
+    }
+
+    /// Lets the member do what it has to do within one step, and catches up if it stood still.
+    pub fn step(&mut self, now: u64) {
+        if self.still_until.is_some_and(|until| now < until) {
+            return;
+        }
+        self.still_until = None;
+        let Some(process) = &mut self.process else { return };
+        let _span = tracing::info_span!("member", id = self.index + 1, now).entered();
+        let missed = (now - process.clock).saturating_sub(1);
+        if missed > 0 {
+            // The clock has run on; all that is due happens at once.
+            let missed = STEP * u32::try_from(missed).unwrap();
+            process.runtime.block_on(async { tokio::time::advance(missed).await });
+        }
+        process.runtime.block_on(async { tokio::time::sleep(STEP).await });
+        process.clock = now;
+    }
+
+    /// Who leads in which term, as this member believes.
+    pub fn leadership(&self) -> Option<(u64, MemberId)> {
+        let shared = self.process.as_ref()?.shared.lock().unwrap();
+        let status = &shared.node.as_ref()?.status;
+        let leader = (*status.leader().borrow())?;
+        Some((status.term(), leader))
+    }
+
+    /// Why the member has ended by itself.
+    pub fn ended(&self) -> Option<String> {
+        self.process.as_ref()?.shared.lock().unwrap().ended.clone()
+    }
+
+    /// Ends the member's process; its disk keeps what the kind of death leaves.
+    pub fn die(&mut self, death: Death) {
+        let Some(process) = self.process.take() else { return };
+        self.still_until = None;
+        // Closing RocksDB would write what a crash loses, so the image is taken before.
+        let from = self.state_dir();
+        self.image += 1;
+        take_image(&from, &self.state_dir());
+        self.door.close();
+        drop(process);
+        fs::remove_dir_all(from).unwrap();
+        self.fail_no_more();
+        self.is_failing = false;
+        if death == Death::PowerLoss {
+            self.files.lose_power();
+        }
+    }
+
+    /// Power goes at the n-th operation of the disk from now on.
+    pub fn fail_at(&mut self, operation: u64) {
+        self.is_failing = true;
+        self.files.fail_after(operation, Fault::Power);
+    }
+
+    pub fn fail_no_more(&self) {
+        self.files.fail_no_more();
+    }
+
+    /// How many snapshots have been put in the place of the state since the member last started.
+    pub fn snapshots(&self) -> u64 {
+        self.generation() - self.first_generation
+    }
+
+    fn generation(&self) -> u64 {
+        let current = fs::read_to_string(self.state_dir().join("CURRENT")).unwrap_or_default();
+        current.trim().trim_start_matches("state-").parse().unwrap_or(1)
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        self.door.close();
+        self.process = None;
+    }
+}
+
+pub fn log_options() -> log::Options {
+    log::Options {
+        dir: "/log".into(),
+        group: 0,
+        // Small, so that segments follow each other and old entries are read from files.
+        segment_bytes: 16 << 10,
+        cache_bytes: 4 << 10,
+    }
+}
+
+async fn live(options: Options, requests: door::Requests, shared: Arc<Mutex<Shared>>) {
+    let ended = match Running::start(options).await {
+        Err(error) => format!("did not start: {error}"),
+        Ok(running) => {
+            shared.lock().unwrap().node = Some(running.node.clone());
+            tokio::spawn(door::serve(running.node.clone(), requests));
+            format!("{:?}", running.ended().await)
+        }
+    };
+    shared.lock().unwrap().ended = Some(ended);
+}
+
+/// A copy of a directory in which RocksDB works, as a crash at this moment would leave it.
+fn take_image(from: &Path, to: &Path) {
+    loop {
+        let before = listing(from).unwrap();
+        let copied = copy(from, to);
+        // RocksDB compacts in the background: a copy counts if nothing has changed meanwhile.
+        if copied.is_ok() && listing(from).is_ok_and(|after| after == before) {
+            return;
+        }
+        let _ = fs::remove_dir_all(to); // made anew
+    }
+}
+
+/// Every file that matters, with its size.
+fn listing(folder: &Path) -> io::Result<Vec<(PathBuf, u64)>> {
+    let mut found = Vec::new();
+    if !folder.is_dir() {
+        return Ok(found);
+    }
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let (path, metadata) = (entry.path(), entry.metadata()?);
+        if metadata.is_dir() {
+            found.extend(listing(&path)?);
+        } else if !entry.file_name().to_string_lossy().starts_with("LOG") {
+            found.push((path, metadata.len()));
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+fn copy(from: &Path, to: &Path) -> io::Result<()> {
+    for (path, _) in listing(from)? {
+        let copied = to.join(path.strip_prefix(from).unwrap());
+        fs::create_dir_all(copied.parent().unwrap())?;
+        fs::copy(&path, copied)?;
+    }
+    Ok(())
+}
