@@ -86,6 +86,7 @@ impl Raft {
             hub: parts.hub,
             applied: applied.clone(),
             outlet: parts.outlet,
+            gaps: Gaps::Refused,
         };
         applier.catch_up(&parts.log)?;
         let (_, membership) = open_position(applier.machine.position().clone())?;
