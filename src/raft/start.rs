@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use super::{
     Leadership, OpenRaft, Outlet, Raft, Retention, Shared, Timing,
     applied::Applied,
-    apply::{Applier, open_position},
+    apply::{Applier, Gaps, open_position},
     config::openraft_config,
     incoming::Incoming,
     leadership::Heard,
