@@ -157,6 +157,11 @@ impl Log {
         self.handle.0.state()
     }
 
+    /// Whether the entries from this index on are read without touching the disk.
+    pub fn is_in_memory(&self, index: u64) -> bool {
+        self.handle.0.is_in_memory(index)
+    }
+
     pub fn meter(&self) -> Meter {
         Meter(self.handle.0.clone())
     }

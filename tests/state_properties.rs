@@ -2,12 +2,13 @@
 
 #[path = "model/commands.rs"]
 mod commands;
+#[path = "model/crash_image.rs"]
+mod crash_image;
 #[path = "model/key_space.rs"]
 mod key_space;
 
-use std::{fs, io, path::Path};
-
 use bytes::Bytes;
+use crash_image::take_image;
 use key_space::KeySpace;
 use orrery::{
     mvcc::{self, compaction},
@@ -123,27 +124,6 @@ fn view(storage: &Storage) -> View {
 fn everything() -> RangeRequest {
     let zero = Bytes::from_static(b"\0");
     RangeRequest { key: zero.clone(), range_end: zero, ..RangeRequest::default() }
-}
-
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        if entry.file_type().unwrap().is_dir() {
-            copy(&entry.path(), &to.join(entry.file_name()));
-        } else {
-            copy_file(&entry.path(), &to.join(entry.file_name()));
-        }
-    }
-}
-
-/// RocksDB removes files that it needs no more in the background.
-fn copy_file(from: &Path, to: &Path) {
-    match fs::copy(from, to) {
-        Ok(_) => {}
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => panic!("{error}"),
-    }
 }
 
 /// What changed between two revisions of the model.
@@ -340,7 +320,7 @@ proptest! {
         storage.flush().unwrap();
         replies.extend(apply(&storage, &log[flushed..crashed]));
         compaction::step(&storage).unwrap();
-        copy(place.path(), image.path());
+        take_image(place.path(), image.path());
         replies.extend(apply(&storage, &log[crashed..]));
 
         let reopened = Storage::open(Place::Directory(image.path())).unwrap();

@@ -1,7 +1,7 @@
 //! Running one member: everything around the server itself, from the first check to the last
 //! signal.
 
-use std::{convert::Infallible, future::Future, net::IpAddr, process::ExitCode};
+use std::{convert::Infallible, future::Future, net::IpAddr, process::ExitCode, time::Duration};
 
 use anyhow::Context;
 use tokio::{
@@ -187,6 +187,9 @@ async fn forward(mut signal: Signal, name: &'static str, to: mpsc::Sender<&'stat
     }
 }
 
+/// How long a member that can't go on may take to end its connections in order.
+const LAST_ANSWERS: Duration = Duration::from_secs(1);
+
 /// Waits for a signal, then for the stop, then for neither: a second signal ends the process at
 /// once.
 async fn until_stopped<S: Future<Output = ()>>(
@@ -196,7 +199,11 @@ async fn until_stopped<S: Future<Output = ()>>(
 ) -> ExitCode {
     tokio::select! {
         Some(signal) = signals.recv() => info!(signal, "received signal; stopping"),
-        code = ended => return code,
+        code = ended => {
+            // What can still be answered is, and connections end as clients expect them to.
+            let _ = tokio::time::timeout(LAST_ANSWERS, stop()).await;
+            return code;
+        }
     }
     tokio::select! {
         () = stop() => ExitCode::SUCCESS,

@@ -126,6 +126,12 @@ impl Shared {
         self.lock().outline.state
     }
 
+    pub(crate) fn is_in_memory(&self, index: u64) -> bool {
+        let inner = self.lock();
+        // What was purged is not read either.
+        index.max(inner.outline.first) >= inner.cache.first()
+    }
+
     pub(crate) fn excess(&self, bytes_max: u64) -> Option<u64> {
         self.lock().extents.excess(bytes_max)
     }

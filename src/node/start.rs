@@ -134,12 +134,13 @@ impl Running {
         gate.know(raft.participants());
 
         let (compacted, compacted_now) = watch::channel(None);
-        let handles = Handles::new(&options, &raft, &storage, hub, replies, compacted_now);
+        let members = members_now;
+        let told = (members.clone(), compacted_now);
+        let handles = Handles::new(&options, &raft, &storage, hub, replies, told);
         let _ = keeper.set(handles.keeper.clone());
         let (answers, version) = (handles.answers, options.version.clone());
-        let members = members_now.clone();
-        let handler = Arc::new(MemberHandler { incoming, answers, members, version });
-        let members = members_now;
+        let known = members.clone();
+        let handler = Arc::new(MemberHandler { incoming, answers, members: known, version });
         ports.into_iter().for_each(|port| peers.serve(port, handler.clone()));
         options.founders.iter().for_each(|founder| set_addresses(&peers, founder));
         raft.run(first_election);
@@ -261,7 +262,7 @@ impl Handles {
         storage: &Storage,
         watch: WatchHub,
         replies: Replies,
-        compacted: watch::Receiver<Option<Revision>>,
+        (members, compacted): (watch::Receiver<Arc<Members>>, watch::Receiver<Option<Revision>>),
     ) -> Handles {
         let timeout = options.limits.timeout;
         let keeper = LeaseKeeper::new(raft.clone());
@@ -287,7 +288,13 @@ impl Handles {
             watch,
             leases: Leases::new(raft.clone(), leader, reader, timeout),
             membership,
-            status: StatusHandle::new(raft.clone(), storage.clone(), options.quota_bytes),
+            status: StatusHandle::new(
+                raft.clone(),
+                storage.clone(),
+                options.identity,
+                members,
+                options.quota_bytes,
+            ),
         };
         Handles { node, keeper, answers, proposing: proposing.boxed(), reading: reading.boxed() }
     }

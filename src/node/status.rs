@@ -1,8 +1,12 @@
 //! What a member knows of itself, for Status, health and metrics.
 
+use std::sync::Arc;
+
 use tokio::sync::watch;
 
 use crate::{
+    cluster::Members,
+    node::Identity,
     raft::{Leadership, Raft},
     storage::{Sizes, Storage},
     types::MemberId,
@@ -27,12 +31,20 @@ pub struct Status {
 pub struct StatusHandle {
     raft: Raft,
     storage: Storage,
+    identity: Identity,
+    members: watch::Receiver<Arc<Members>>,
     quota_bytes: i64,
 }
 
 impl StatusHandle {
-    pub(crate) fn new(raft: Raft, storage: Storage, quota_bytes: i64) -> StatusHandle {
-        StatusHandle { raft, storage, quota_bytes }
+    pub(crate) fn new(
+        raft: Raft,
+        storage: Storage,
+        identity: Identity,
+        members: watch::Receiver<Arc<Members>>,
+        quota_bytes: i64,
+    ) -> StatusHandle {
+        StatusHandle { raft, storage, identity, members, quota_bytes }
     }
 
     pub fn now(&self) -> Status {
@@ -53,9 +65,11 @@ impl StatusHandle {
         self.raft.leadership().borrow().term
     }
 
-    /// As [`Status::is_learner`]. Asked for every call, so cheap.
+    /// As [`Status::is_learner`], which is what the list says: a voter that was added serves clients while
+    /// Raft still waits for it to catch up. Asked for every call, so cheap.
     pub fn is_learner(&self) -> bool {
-        !self.raft.is_voter()
+        let members = self.members.borrow();
+        members.get(self.identity.member).is_some_and(|row| row.member.is_learner)
     }
 
     /// Who leads, by the same rule as [`Status::leader`]; changes are announced.

@@ -17,6 +17,8 @@ pub struct Applied(Arc<Mutex<Progress>>);
 struct Progress {
     /// Index of the newest applied entry; `None` before the first.
     index: Option<u64>,
+    /// Nothing more will be applied.
+    closed: bool,
     /// By the index waited for. Bounded by the requests that are admitted at one time.
     waiters: BTreeMap<u64, Vec<oneshot::Sender<()>>>,
 }
@@ -38,7 +40,10 @@ impl Applied {
                 return Ok(());
             }
             let (sender, waiter) = oneshot::channel();
-            progress.waiters.entry(index).or_default().push(sender);
+            // Without its sender the wait ends at once.
+            if !progress.closed {
+                progress.waiters.entry(index).or_default().push(sender);
+            }
             waiter
         };
         waiter.await
@@ -59,7 +64,9 @@ impl Applied {
 
     /// Ends every wait with an error: nothing more will be applied.
     pub(crate) fn close(&self) {
-        self.lock().waiters.clear();
+        let mut progress = self.lock();
+        progress.closed = true;
+        progress.waiters.clear();
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Progress> {
@@ -85,5 +92,7 @@ mod tests {
         assert_eq!(applied.wait(4).now_or_never(), Some(Ok(())));
         applied.close();
         assert!(fifth.as_mut().now_or_never().is_some_and(|ended| ended.is_err()));
+        assert!(applied.wait(6).now_or_never().is_some_and(|ended| ended.is_err()));
+        assert_eq!(applied.wait(4).now_or_never(), Some(Ok(())));
     }
 }

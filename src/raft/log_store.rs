@@ -14,7 +14,7 @@ use super::type_config::{
     OpenEntry, TypeConfig, entry_from_open, entry_to_open, log_id_from_open, log_id_to_open,
     vote_from_open, vote_to_open,
 };
-use crate::{log::Log, types::LogId};
+use crate::{log::Log, storage::off_thread, types::LogId};
 
 /// Payload bytes read from the log at a time, for replication and for applying.
 ///
@@ -37,8 +37,13 @@ impl LogStore {
         LogStore { log, durable }
     }
 
-    fn read(&self, start: u64, end: u64) -> io::Result<Vec<OpenEntry>> {
-        let entries = self.log.entries(start..end, READ_BYTES_MAX)?;
+    async fn read(&self, start: u64, end: u64) -> io::Result<Vec<OpenEntry>> {
+        let entries = if self.log.is_in_memory(start) {
+            self.log.entries(start..end, READ_BYTES_MAX)?
+        } else {
+            let log = self.log.clone();
+            off_thread(move || log.entries(start..end, READ_BYTES_MAX)).await?
+        };
         entries.into_iter().map(|entry| entry_to_open(entry).map_err(io::Error::other)).collect()
     }
 }
@@ -51,7 +56,7 @@ impl RaftLogReader<TypeConfig> for LogStore {
         let (mut start, end) = bounds(&range);
         let mut entries = Vec::new();
         while start < end {
-            let part = self.read(start, end)?;
+            let part = self.read(start, end).await?;
             let Some(last) = part.last() else { break };
             start = last.index() + 1;
             entries.extend(part);
@@ -68,7 +73,7 @@ impl RaftLogReader<TypeConfig> for LogStore {
         start: u64,
         end: u64,
     ) -> io::Result<Vec<OpenEntry>> {
-        self.read(start, end)
+        self.read(start, end).await
     }
 
     async fn entries_stream<RB>(
@@ -83,7 +88,7 @@ impl RaftLogReader<TypeConfig> for LogStore {
             if start >= end {
                 return Ok(None);
             }
-            let part = store.read(start, end)?;
+            let part = store.read(start, end).await?;
             let next = part.last().map_or(end, |entry| entry.index() + 1);
             Ok::<_, io::Error>(Some((stream::iter(part.into_iter().map(Ok)), (store, next))))
         });

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use super::{
     Leadership, OpenRaft, Outlet, Raft, Retention, Shared, Timing,
     applied::Applied,
-    apply::{Applier, open_position},
+    apply::{Applier, Gaps, open_position},
     config::openraft_config,
     incoming::Incoming,
     leadership::Heard,
@@ -86,6 +86,7 @@ impl Raft {
             hub: parts.hub,
             applied: applied.clone(),
             outlet: parts.outlet,
+            gaps: Gaps::Refused,
         };
         applier.catch_up(&parts.log)?;
         let (_, membership) = open_position(applier.machine.position().clone())?;

@@ -1,7 +1,10 @@
 //! The store as its users see it, also after crashes. A crash image is a copy of the directory made
 //! while the store is open, since closing RocksDB writes out what a crash would lose.
 
-use std::{fs, io, path::Path};
+#[path = "../../tests/model/crash_image.rs"]
+mod crash_image;
+
+use std::{fs, path::Path};
 
 use bytes::Bytes;
 use tempfile::TempDir;
@@ -46,30 +49,8 @@ fn open(path: &Path) -> Storage {
 
 fn crash_image(of: &Path) -> TempDir {
     let image = TempDir::new().unwrap();
-    copy(of, image.path());
+    crash_image::take_image(of, image.path());
     image
-}
-
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy(&entry.path(), &target);
-        } else {
-            copy_file(&entry.path(), &target);
-        }
-    }
-}
-
-/// RocksDB removes files that it needs no more in the background.
-fn copy_file(from: &Path, to: &Path) {
-    match fs::copy(from, to) {
-        Ok(_) => {}
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => panic!("{error}"),
-    }
 }
 
 fn transfer(from: &Storage, to: &Storage) -> Import {

@@ -14,7 +14,7 @@ use crate::{
     log::{FaultyFiles, Log, Options},
     raft::{
         applied::Applied,
-        apply::{Applier, ApplyHandle},
+        apply::{Applier, ApplyHandle, Gaps},
         type_config::{OpenEntry, TypeConfig, log_id_to_open},
     },
     state_machine::StateMachine,
@@ -38,6 +38,7 @@ impl StoreBuilder<TypeConfig, LogStore, ApplyHandle> for Builder {
             hub: WatchHub::new(storage.clone(), Revision::EMPTY_STORE),
             applied: Applied::default(),
             outlet: Box::new(drop),
+            gaps: Gaps::Allowed,
         };
         // The suite purges what it never applied.
         let durable = Arc::new(|| Some(LogId { term: u64::MAX, node: u64::MAX, index: u64::MAX }));
