@@ -238,9 +238,8 @@ pub async fn watch(shared: Shared, index: usize, seed: u64) {
 fn take(history: &History, index: usize, response: WatchResponse) -> bool {
     let moment = history.now();
     history.note(|| {
-        let name = history_name(index);
-        let header = response.header.as_ref().map_or(0, |header| header.revision);
-        format!("watcher {name}: {} events, head {header}", response.events.len())
+        let head = response.header.as_ref().map_or(0, |header| header.revision);
+        format!("watcher {index}: {} events, head {head}", response.events.len())
     });
     let watcher = &mut history.book().watchers[index];
     for event in &response.events {
@@ -270,10 +269,6 @@ pub fn watchers() -> Vec<Watcher> {
         resumed: 0,
     };
     vec![watcher("all", "\0", "\0"), watcher("range", "a", "d"), watcher("key", "b", "")]
-}
-
-fn history_name(index: usize) -> usize {
-    index
 }
 
 /// Grants a lease, attaches a key, keeps it alive for a while, and lets it go; again and again.
