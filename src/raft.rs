@@ -381,8 +381,8 @@ impl Raft {
     }
 }
 
-/// Entries that a transfer target may lack when it is told to take over. They are under way to it, no
-/// new ones follow, and it waits for them before it obeys; under load a voter always lacks some.
+/// Entries that a transfer target may lack when it is told to take over. They are under way to it,
+/// no new ones follow, and it waits for them before it obeys; under load a voter always lacks some.
 const TRANSFER_LAG_MAX: u64 = 1024;
 
 /// A change that Raft did not carry out, in openraft's words, for the log.
