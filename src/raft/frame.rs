@@ -13,7 +13,7 @@
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 /// Bytes before the payload.
-pub(crate) const HEADER_BYTES: usize = 4 + 4 + 4 + 1 + 8;
+pub const HEADER_BYTES: usize = 4 + 4 + 4 + 1 + 8;
 
 /// No payload is larger unless the configuration says otherwise.
 ///
@@ -32,7 +32,7 @@ const GROUP_AT: usize = 8;
 
 /// One frame as received. The payload shares the receive buffer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Frame {
+pub struct Frame {
     pub group: u32,
     pub kind: u8,
     pub id: u64,
@@ -41,7 +41,7 @@ pub(crate) struct Frame {
 
 /// The bytes are not what a member sends: nothing after them can be trusted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Error {
+pub enum Error {
     #[error("a frame of {length} bytes, more than the {maximum} allowed")]
     TooLong { length: usize, maximum: usize },
     #[error("a frame's checksum does not fit its content")]
@@ -49,7 +49,7 @@ pub(crate) enum Error {
 }
 
 /// Appends one frame to `out`; `write_payload` appends its payload, at most `u32::MAX` bytes.
-pub(crate) fn encode(
+pub fn encode(
     out: &mut BytesMut,
     group: u32,
     kind: u8,
@@ -73,14 +73,14 @@ pub(crate) fn encode(
 /// Cuts received bytes into frames. It holds no more memory than has been received, but for a
 /// read's worth of room: a length is no reason to allocate.
 #[derive(Debug)]
-pub(crate) struct Decoder {
+pub struct Decoder {
     received: BytesMut,
     payload_bytes_max: usize,
 }
 
 impl Decoder {
     /// Begins with bytes that were read already.
-    pub(crate) fn new(received: BytesMut, payload_bytes_max: usize) -> Decoder {
+    pub fn new(received: BytesMut, payload_bytes_max: usize) -> Decoder {
         Decoder { received, payload_bytes_max }
     }
 
@@ -88,14 +88,14 @@ impl Decoder {
     ///
     /// The room grows with what a frame has shown of itself, so that a large frame is copied
     /// between growing buffers less than twice in all.
-    pub(crate) fn space(&mut self) -> &mut BytesMut {
+    pub fn space(&mut self) -> &mut BytesMut {
         self.received.reserve(self.received.len().max(READ_BYTES));
         &mut self.received
     }
 
     /// The next complete frame; `None` until more bytes are received. After an error the rest of
     /// the connection is worthless, and every further call fails alike.
-    pub(crate) fn decode(&mut self) -> Result<Option<Frame>, Error> {
+    pub fn decode(&mut self) -> Result<Option<Frame>, Error> {
         let Some(length) = self.received.first_chunk::<CRC_AT>() else { return Ok(None) };
         let length = u32::from_le_bytes(*length) as usize;
         if length > self.payload_bytes_max {

@@ -22,6 +22,11 @@ pub(crate) async fn seeded<F: Future>(seed: u64, future: F) -> F::Output {
     SEED.scope(Cell::new(seed), future).await
 }
 
+/// As [`seeded`], for what does not wait.
+pub(crate) fn seeded_now<T>(seed: u64, work: impl FnOnce() -> T) -> T {
+    SEED.sync_scope(Cell::new(seed), work)
+}
+
 /// The next number of the sequence at `seed` (SplitMix64).
 fn next(seed: &Cell<u64>) -> u64 {
     let state = seed.get().wrapping_add(0x9E37_79B9_7F4A_7C15);

@@ -134,14 +134,15 @@ impl Raft {
             peers,
             snapshots_sent,
         };
-        let pause = StdRng::seed_from_u64(parts.seed).random_range(0.0..1.0);
-        let first = FirstElection { heard, after: (parts.timing.heartbeat * 3).mul_f64(pause) };
+        let mut random = StdRng::seed_from_u64(parts.seed);
+        let after = (parts.timing.heartbeat * 3).mul_f64(random.random_range(0.0..1.0));
+        let first = FirstElection { heard, after, seed: random.random() };
         Ok((Raft(Arc::new(shared)), incoming, first))
     }
 
     /// Begins to stand for elections and to vote. Before this, nothing is sent.
     pub fn run(&self, first: FirstElection) {
-        self.0.open.run();
+        runtime::seeded_now(first.seed, || self.0.open.run());
         tokio::spawn(first.hold(self.clone()));
     }
 }
@@ -155,6 +156,8 @@ pub struct FirstElection {
     /// Random, so that members that start together do not take each other's votes; short beside an
     /// election timeout.
     after: Duration,
+    /// What else is random in Raft follows from it.
+    seed: u64,
 }
 
 impl FirstElection {

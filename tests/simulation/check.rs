@@ -29,7 +29,7 @@ const CLOCK_SLACK_MS: u64 = 5;
 type Verdict = Result<(), String>;
 
 /// `last` is the revision at which all members agreed.
-pub fn check(book: &Book, last: i64) -> Verdict {
+pub(crate) fn check(book: &Book, last: i64) -> Verdict {
     let revisions = whole_history(&book.watchers[0], last)?;
     for watcher in &book.watchers {
         check_watcher(watcher, &revisions, last)?;

@@ -39,7 +39,7 @@ const KEYS: [&str; 5] = ["a", "b", "c", "d", "e"];
 
 /// What all clients share.
 #[derive(Clone)]
-pub struct Shared {
+pub(crate) struct Shared {
     pub doors: [Door; MEMBERS],
     /// How often each member has started.
     pub starts: Arc<[AtomicU64; MEMBERS]>,
@@ -49,17 +49,17 @@ pub struct Shared {
 }
 
 impl Shared {
-    pub async fn call(&self, member: usize, request: Request) -> Result<Reply, Trouble> {
+    pub(crate) async fn call(&self, member: usize, request: Request) -> Result<Reply, Trouble> {
         let answer = timeout(PATIENCE, self.doors[member].call(request)).await;
         answer.unwrap_or(Err(Trouble::Lost))
     }
 
-    pub fn is_finishing(&self) -> bool {
+    pub(crate) fn is_finishing(&self) -> bool {
         self.finishing.load(Ordering::Relaxed)
     }
 
     /// Carries out a write and notes it; the revision after it if it was acknowledged.
-    pub async fn write(&self, member: usize, operation: Operation) -> Result<i64, Trouble> {
+    pub(crate) async fn write(&self, member: usize, operation: Operation) -> Result<i64, Trouble> {
         let request = match operation.clone() {
             Operation::Put(put) => Request::Put(put),
             Operation::DeleteRange(delete) => Request::Delete(delete),
@@ -90,7 +90,7 @@ impl Shared {
         result
     }
 
-    pub async fn read(
+    pub(crate) async fn read(
         &self,
         member: usize,
         request: RangeRequest,
@@ -124,7 +124,7 @@ fn short(operation: &Operation) -> String {
     }
 }
 
-pub fn put(key: &str, value: String, lease: i64) -> PutRequest {
+pub(crate) fn put(key: &str, value: String, lease: i64) -> PutRequest {
     let (key, value) = (key.to_owned().into(), value.into());
     PutRequest { key, value, lease, ..PutRequest::default() }
 }
@@ -159,7 +159,7 @@ fn compare_and_swap(key: &str, mod_revision: i64, value: String) -> TxnRequest {
 }
 
 /// Writes and reads at one member, and goes to another when there is trouble.
-pub async fn work(shared: Shared, client: usize, seed: u64) {
+pub(crate) async fn work(shared: Shared, client: usize, seed: u64) {
     let mut random = StdRng::seed_from_u64(seed);
     let mut member = client % MEMBERS;
     let pause_max = random.random_range(10..80u64);
@@ -201,7 +201,7 @@ async fn swap(shared: &Shared, member: usize, key: &str, value: String) -> bool 
 }
 
 /// Watches a range through one member after the other, until the end of the run.
-pub async fn watch(shared: Shared, index: usize, seed: u64) {
+pub(crate) async fn watch(shared: Shared, index: usize, seed: u64) {
     let mut random = StdRng::seed_from_u64(seed);
     loop {
         let member = random.random_range(0..MEMBERS);
@@ -258,7 +258,7 @@ fn take(history: &History, index: usize, response: WatchResponse) -> bool {
 }
 
 /// The watchers of every run; the first sees everything.
-pub fn watchers() -> Vec<Watcher> {
+pub(crate) fn watchers() -> Vec<Watcher> {
     let watcher = |name, key, range_end| Watcher {
         name,
         key,
@@ -272,7 +272,7 @@ pub fn watchers() -> Vec<Watcher> {
 }
 
 /// Grants a lease, attaches a key, keeps it alive for a while, and lets it go; again and again.
-pub async fn keep_leases(shared: Shared, client: usize, seed: u64) {
+pub(crate) async fn keep_leases(shared: Shared, client: usize, seed: u64) {
     let mut random = StdRng::seed_from_u64(seed);
     let mut number = 0;
     while !shared.is_finishing() {

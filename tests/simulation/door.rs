@@ -12,12 +12,13 @@ use orrery::{
     types::{LeaseId, MemberId, Revision},
 };
 use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
 
 /// Requests that wait while a member stands still; more are refused.
 const QUEUED: usize = 256;
 
 #[derive(Clone, Debug)]
-pub enum Request {
+pub(crate) enum Request {
     Put(PutRequest),
     Delete(DeleteRangeRequest),
     Txn(TxnRequest),
@@ -31,7 +32,7 @@ pub enum Request {
 }
 
 #[derive(Debug)]
-pub enum Reply {
+pub(crate) enum Reply {
     Put(PutResponse),
     Delete(DeleteRangeResponse),
     Txn(TxnResponse),
@@ -40,13 +41,13 @@ pub enum Reply {
     Done,
     /// Seconds; `None` when there is no such lease.
     KeptAlive(Option<i64>),
-    Watching(mpsc::Receiver<WatchResponse>),
+    Watching(Responses),
     Summary(Summary),
 }
 
 /// What a member has, without asking others.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Summary {
+pub(crate) struct Summary {
     pub revision: i64,
     pub leases: usize,
     /// HashKV at the revision asked for, if the member has come so far.
@@ -55,7 +56,7 @@ pub struct Summary {
 
 /// Why there is no reply.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Trouble {
+pub(crate) enum Trouble {
     /// The request did not reach the member.
     Closed,
     /// The member is gone, and what became of the request is not known.
@@ -65,7 +66,7 @@ pub enum Trouble {
 
 impl Trouble {
     /// Certainly nothing was changed, and nothing will be.
-    pub fn is_definite(&self) -> bool {
+    pub(crate) fn is_definite(&self) -> bool {
         match self {
             Trouble::Closed => true,
             Trouble::Lost => false,
@@ -80,46 +81,78 @@ impl Trouble {
 }
 
 type Answer = oneshot::Sender<Result<Reply, Trouble>>;
-pub type Requests = mpsc::Receiver<(Request, Answer)>;
+
+/// The member's side of its door.
+pub(crate) struct Requests {
+    received: mpsc::Receiver<(Request, Answer)>,
+    closed: CancellationToken,
+}
+
+/// What a watcher is told, until the member is gone.
+#[derive(Debug)]
+pub(crate) struct Responses {
+    received: mpsc::Receiver<WatchResponse>,
+    closed: CancellationToken,
+}
+
+impl Responses {
+    pub(crate) async fn recv(&mut self) -> Option<WatchResponse> {
+        let response = self.closed.run_until_cancelled(self.received.recv()).await;
+        response.flatten()
+    }
+}
 
 /// The way to one member, through all its restarts. Clones are the same.
 #[derive(Clone, Default)]
-pub struct Door(Arc<Mutex<Option<mpsc::Sender<(Request, Answer)>>>>);
+pub(crate) struct Door(Arc<Mutex<Option<Open>>>);
+
+struct Open {
+    requests: mpsc::Sender<(Request, Answer)>,
+    closed: CancellationToken,
+}
 
 impl Door {
-    pub fn open(&self) -> Requests {
-        let (sender, requests) = mpsc::channel(QUEUED);
-        *self.0.lock().unwrap() = Some(sender);
-        requests
+    /// Open until `closed`. Whoever waits for an answer learns of it in the order of asking, and not
+    /// in that in which the member's tasks happen to end.
+    pub(crate) fn open(&self, closed: CancellationToken) -> Requests {
+        let (requests, received) = mpsc::channel(QUEUED);
+        *self.0.lock().unwrap() = Some(Open { requests, closed: closed.clone() });
+        Requests { received, closed }
     }
 
-    pub fn close(&self) {
-        *self.0.lock().unwrap() = None;
-    }
-
-    pub async fn call(&self, request: Request) -> Result<Reply, Trouble> {
+    pub(crate) async fn call(&self, request: Request) -> Result<Reply, Trouble> {
         let (sender, answer) = oneshot::channel();
-        {
+        let closed = {
             let door = self.0.lock().unwrap();
-            let door = door.as_ref().ok_or(Trouble::Closed)?;
-            door.try_send((request, sender)).map_err(|_| Trouble::Closed)?;
+            let door = door.as_ref().filter(|it| !it.closed.is_cancelled());
+            let door = door.ok_or(Trouble::Closed)?;
+            door.requests.try_send((request, sender)).map_err(|_| Trouble::Closed)?;
+            door.closed.clone()
+        };
+        tokio::select! {
+            biased;
+            () = closed.cancelled() => Err(Trouble::Lost),
+            answer = answer => answer.unwrap_or(Err(Trouble::Lost)),
         }
-        answer.await.unwrap_or(Err(Trouble::Lost))
     }
 }
 
 /// Answers requests inside the member, each in a task of its own.
-pub async fn serve(node: Node, mut requests: Requests) {
-    while let Some((request, answer)) = requests.recv().await {
-        let node = node.clone();
+pub(crate) async fn serve(node: Node, mut requests: Requests) {
+    while let Some((request, answer)) = requests.received.recv().await {
+        let (node, closed) = (node.clone(), requests.closed.clone());
         tokio::spawn(async move {
-            let reply = handle(&node, request).await.map_err(Trouble::Error);
+            let reply = handle(&node, request, closed).await.map_err(Trouble::Error);
             let _ = answer.send(reply);
         });
     }
 }
 
-async fn handle(node: &Node, request: Request) -> Result<Reply, node::Error> {
+async fn handle(
+    node: &Node,
+    request: Request,
+    closed: CancellationToken,
+) -> Result<Reply, node::Error> {
     let caller = Caller::default();
     Ok(match request {
         Request::Put(put) => Reply::Put(node.proposer.propose(&caller, put).await?),
@@ -143,7 +176,7 @@ async fn handle(node: &Node, request: Request) -> Result<Reply, node::Error> {
             node.membership.move_leader(to).await?;
             Reply::Done
         }
-        Request::Watch(create) => Reply::Watching(watch(node, create)),
+        Request::Watch(create) => Reply::Watching(watch(node, create, closed)),
         Request::Summary(revision) => {
             let view = node.reader.view(Freshness::Any).await?;
             let now = view.keys().revision().get();
@@ -160,8 +193,8 @@ async fn handle(node: &Node, request: Request) -> Result<Reply, node::Error> {
     })
 }
 
-fn watch(node: &Node, create: WatchCreateRequest) -> mpsc::Receiver<WatchResponse> {
-    let (sender, responses) = mpsc::channel(QUEUED);
+fn watch(node: &Node, create: WatchCreateRequest, closed: CancellationToken) -> Responses {
+    let (sender, received) = mpsc::channel(QUEUED);
     let mut session = node.watch.open(1 << 20);
     tokio::spawn(async move {
         let request_union = Some(RequestUnion::CreateRequest(create));
@@ -172,5 +205,5 @@ fn watch(node: &Node, create: WatchCreateRequest) -> mpsc::Receiver<WatchRespons
             }
         }
     });
-    responses
+    Responses { received, closed }
 }

@@ -27,7 +27,7 @@ const POLL: Duration = Duration::from_millis(20);
 ///
 /// # Errors
 /// It takes too long, or members differ.
-pub async fn wait(shared: Shared, work: Vec<JoinHandle<()>>) -> Result<i64, String> {
+pub(crate) async fn wait(shared: Shared, work: Vec<JoinHandle<()>>) -> Result<i64, String> {
     bounded(RECOVERY, "no write goes through", write_somewhere(&shared, "recovered")).await?;
     shared.finishing.store(true, Ordering::Relaxed);
     for client in work {

@@ -20,13 +20,13 @@ use orrery::{
 
 /// A point in a run: simulated time, and the place in the order of all that was noted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Moment {
+pub(crate) struct Moment {
     pub order: u64,
     pub ms: u64,
 }
 
 #[derive(Debug)]
-pub struct Write {
+pub(crate) struct Write {
     pub operation: Operation,
     pub began: Moment,
     pub ended: Moment,
@@ -34,7 +34,7 @@ pub struct Write {
 }
 
 #[derive(Debug)]
-pub enum Fate {
+pub(crate) enum Fate {
     /// Acknowledged, with the revision after it.
     Done(Reply, i64),
     /// Certainly without effect.
@@ -45,7 +45,7 @@ pub enum Fate {
 
 /// A read that was answered.
 #[derive(Debug)]
-pub struct Read {
+pub(crate) struct Read {
     pub request: RangeRequest,
     pub freshness: Freshness,
     /// The member and how often it had started.
@@ -58,7 +58,7 @@ pub struct Read {
 
 /// One watcher through all its streams.
 #[derive(Debug)]
-pub struct Watcher {
+pub(crate) struct Watcher {
     pub name: &'static str,
     pub key: &'static str,
     pub range_end: &'static str,
@@ -72,7 +72,7 @@ pub struct Watcher {
 
 impl Watcher {
     /// Leases whose end it has seen.
-    pub fn expiries(&self) -> usize {
+    pub(crate) fn expiries(&self) -> usize {
         let ended = |event: &Event| {
             let key = &event.kv.as_ref().expect("events have a key").key;
             event.r#type == EventType::Delete as i32 && key.starts_with(b"lease/")
@@ -83,7 +83,7 @@ impl Watcher {
 
 /// One lease, from the side of the client that keeps it.
 #[derive(Clone, Debug, Default)]
-pub struct Lease {
+pub(crate) struct Lease {
     pub ttl_ms: u64,
     /// When each acknowledged grant or renewal was asked for.
     pub renewed: Vec<u64>,
@@ -94,7 +94,7 @@ pub struct Lease {
 }
 
 #[derive(Default)]
-pub struct Book {
+pub(crate) struct Book {
     pub writes: Vec<Write>,
     pub reads: Vec<Read>,
     pub watchers: Vec<Watcher>,
@@ -105,33 +105,33 @@ pub struct Book {
 
 /// The book of a run. Clones are the same.
 #[derive(Clone, Default)]
-pub struct History {
+pub(crate) struct History {
     book: Arc<Mutex<Book>>,
     order: Arc<AtomicU64>,
     ms: Arc<AtomicU64>,
 }
 
 impl History {
-    pub fn now(&self) -> Moment {
+    pub(crate) fn now(&self) -> Moment {
         Moment {
             order: self.order.fetch_add(1, Ordering::Relaxed),
             ms: self.ms.load(Ordering::Relaxed),
         }
     }
 
-    pub fn ms(&self) -> u64 {
+    pub(crate) fn ms(&self) -> u64 {
         self.ms.load(Ordering::Relaxed)
     }
 
-    pub fn set_ms(&self, ms: u64) {
+    pub(crate) fn set_ms(&self, ms: u64) {
         self.ms.store(ms, Ordering::Relaxed);
     }
 
-    pub fn book(&self) -> MutexGuard<'_, Book> {
+    pub(crate) fn book(&self) -> MutexGuard<'_, Book> {
         self.book.lock().unwrap()
     }
 
-    pub fn note(&self, text: impl FnOnce() -> String) {
+    pub(crate) fn note(&self, text: impl FnOnce() -> String) {
         let line = format!("{:>6} {}", self.ms(), text());
         self.book().trace.push(line);
     }

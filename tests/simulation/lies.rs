@@ -19,7 +19,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, DuplexStream, copy_bidir
 use super::{machine::log_options, network::Card};
 
 /// The same log on another disk, as a build would leave it that never writes a vote.
-pub fn without_vote(files: &FaultyFiles, seed: u64) -> FaultyFiles {
+pub(crate) fn without_vote(files: &FaultyFiles, seed: u64) -> FaultyFiles {
     let (old, old_writer) = Log::open(Arc::new(files.clone()), log_options()).unwrap();
     let state = old.state();
     let entries = old.entries(0..u64::MAX, usize::MAX).unwrap();
@@ -39,7 +39,7 @@ pub fn without_vote(files: &FaultyFiles, seed: u64) -> FaultyFiles {
 }
 
 /// Files that say that they are synced, and are not.
-pub struct NoSync(pub Arc<dyn Files>);
+pub(crate) struct NoSync(pub Arc<dyn Files>);
 
 struct NoSyncFile(Arc<dyn File>);
 
@@ -105,7 +105,7 @@ impl File for NoSyncFile {
 
 /// A network on which a leader hears that its entries are stored before anybody has them, as in a
 /// build that takes the leader's own word for that of a quorum.
-pub struct Flattery(pub Card);
+pub(crate) struct Flattery(pub Card);
 
 impl Network for Flattery {
     fn dial<'a>(&'a self, address: &'a Address) -> BoxFuture<'a, io::Result<Stream>> {

@@ -20,6 +20,7 @@ use orrery::{
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use tempfile::TempDir;
 use tokio::runtime::{Builder, RngSeed, Runtime, UnhandledPanic};
+use tokio_util::sync::CancellationToken;
 
 use super::{
     door::{self, Door},
@@ -82,6 +83,8 @@ pub struct Machine {
 /// Dropped in this order: first what is inside, then the runtime.
 struct Process {
     shared: Arc<Mutex<Shared>>,
+    /// Told before the tasks are dropped, whose order says nothing.
+    gone: CancellationToken,
     runtime: Runtime,
     /// Steps that this process has seen, and the step at which it began.
     clock: u64,
@@ -140,7 +143,8 @@ impl Machine {
             self.files = super::lies::without_vote(&self.files, self.random.random());
         }
         self.first_generation = self.generation();
-        let (card, orders) = Card::new();
+        let gone = CancellationToken::new();
+        let (card, orders) = Card::new(gone.clone());
         *self.slot.borrow_mut() = Some(orders);
         let runtime = Builder::new_current_thread()
             .enable_time()
@@ -151,10 +155,10 @@ impl Machine {
             .unwrap();
         let shared = Arc::new(Mutex::new(Shared::default()));
         let options = self.options(card);
-        runtime.spawn(live(options, self.door.open(), shared.clone()));
+        runtime.spawn(live(options, self.door.open(gone.clone()), shared.clone()));
         // Deadlines fall on whole milliseconds from here on.
         runtime.block_on(async { tokio::time::sleep(STEP).await });
-        self.process = Some(Process { shared, runtime, clock: now });
+        self.process = Some(Process { shared, gone, runtime, clock: now });
     }
 
     fn options(&mut self, card: Card) -> Options {
@@ -247,7 +251,7 @@ impl Machine {
         let from = self.state_dir();
         self.image += 1;
         take_image(&from, &self.state_dir());
-        self.door.close();
+        process.gone.cancel();
         drop(process);
         fs::remove_dir_all(from).unwrap();
         self.fail_no_more();
@@ -280,7 +284,6 @@ impl Machine {
 
 impl Drop for Machine {
     fn drop(&mut self) {
-        self.door.close();
         self.process = None;
     }
 }

@@ -6,7 +6,7 @@ use super::machine::{Death, MEMBERS};
 
 /// One thing that happens to the cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Fault {
+pub(crate) enum Fault {
     /// Members die, and start again after so many milliseconds.
     Die { members: Vec<usize>, death: Death, down_ms: u64 },
     /// Power goes at the n-th operation of a disk from now on.
@@ -52,13 +52,13 @@ const KINDS: [Kind; 10] = [
 
 /// The faults of one run. Some kinds are left out, so that others are seen undisturbed.
 #[derive(Debug)]
-pub struct Nemesis {
+pub(crate) struct Nemesis {
     kinds: Vec<Kind>,
     pause_max_ms: u64,
 }
 
 impl Nemesis {
-    pub fn new(random: &mut StdRng) -> Nemesis {
+    pub(crate) fn new(random: &mut StdRng) -> Nemesis {
         let mut kinds: Vec<Kind> = KINDS.into_iter().filter(|_| random.random_bool(0.6)).collect();
         if kinds.is_empty() {
             kinds.push(Kind::PowerLoss);
@@ -67,11 +67,11 @@ impl Nemesis {
     }
 
     /// Milliseconds until the next fault.
-    pub fn pause(&self, random: &mut StdRng) -> u64 {
+    pub(crate) fn pause(&self, random: &mut StdRng) -> u64 {
         random.random_range(20..self.pause_max_ms)
     }
 
-    pub fn next(&self, random: &mut StdRng) -> Fault {
+    pub(crate) fn next(&self, random: &mut StdRng) -> Fault {
         let member = random.random_range(0..MEMBERS);
         let other = (member + random.random_range(1..MEMBERS)) % MEMBERS;
         let longest_ms = *[300, 1000, 2500].choose(random).unwrap();

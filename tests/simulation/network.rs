@@ -9,6 +9,7 @@ use tokio::{
     sync::{mpsc, oneshot},
     task::JoinSet,
 };
+use tokio_util::sync::CancellationToken;
 use turmoil::net::{TcpListener, TcpStream};
 
 /// Connections between turmoil's hosts, which are named by host name.
@@ -59,20 +60,25 @@ const QUEUED: usize = 64;
 
 /// A member's end of its network card. Members run in runtimes of their own, so that one can stand
 /// still while its card, a host of the simulated network, goes on as a kernel would.
-pub struct Card(mpsc::Sender<Order>);
+pub(crate) struct Card(mpsc::Sender<Order>);
 
 /// The host's end.
-pub type Orders = mpsc::Receiver<Order>;
+pub(crate) struct Orders {
+    received: mpsc::Receiver<Order>,
+    /// The member is gone.
+    gone: CancellationToken,
+}
 
-pub enum Order {
+pub(crate) enum Order {
     Dial(String, u16, oneshot::Sender<io::Result<DuplexStream>>),
     Bind(u16, oneshot::Sender<io::Result<mpsc::Receiver<DuplexStream>>>),
 }
 
 impl Card {
-    pub fn new() -> (Card, Orders) {
-        let (sender, orders) = mpsc::channel(QUEUED);
-        (Card(sender), orders)
+    /// A card for a member that lives until it is `gone`.
+    pub(crate) fn new(gone: CancellationToken) -> (Card, Orders) {
+        let (sender, received) = mpsc::channel(QUEUED);
+        (Card(sender), Orders { received, gone })
     }
 
     async fn ask<T>(
@@ -122,28 +128,42 @@ impl Listener for CardPort {
 }
 
 /// The card: carries out a member's orders until the member is gone, and then closes everything.
-pub async fn serve(mut orders: Orders) {
+///
+/// Each task waits for the end by itself: so they end in the order in which they began, and not in
+/// that in which the member's ends of the connections happen to be dropped.
+pub(crate) async fn serve(Orders { mut received, gone }: Orders) {
     let mut work = JoinSet::new();
-    while let Some(order) = orders.recv().await {
-        match order {
-            Order::Dial(host, port, answer) => work.spawn(async move {
-                match TcpStream::connect((host, port)).await {
-                    Ok(stream) => {
-                        let (near, far) = duplex(SOCKET_BYTES);
-                        if answer.send(Ok(far)).is_ok() {
-                            carry(near, stream).await;
-                        }
-                    }
-                    Err(error) => drop(answer.send(Err(error))),
+    while let Some(Some(order)) = gone.run_until_cancelled(received.recv()).await {
+        let gone = gone.clone();
+        work.spawn(async move {
+            match order {
+                Order::Dial(host, port, answer) => {
+                    gone.run_until_cancelled(dial(host, port, answer)).await;
                 }
-            }),
-            Order::Bind(port, answer) => work.spawn(accept(port, answer)),
-        };
+                Order::Bind(port, answer) => accept(port, answer, gone).await,
+            }
+        });
         while work.try_join_next().is_some() {}
     }
 }
 
-async fn accept(port: u16, answer: oneshot::Sender<io::Result<mpsc::Receiver<DuplexStream>>>) {
+async fn dial(host: String, port: u16, answer: oneshot::Sender<io::Result<DuplexStream>>) {
+    match TcpStream::connect((host, port)).await {
+        Ok(stream) => {
+            let (near, far) = duplex(SOCKET_BYTES);
+            if answer.send(Ok(far)).is_ok() {
+                carry(near, stream).await;
+            }
+        }
+        Err(error) => drop(answer.send(Err(error))),
+    }
+}
+
+async fn accept(
+    port: u16,
+    answer: oneshot::Sender<io::Result<mpsc::Receiver<DuplexStream>>>,
+    gone: CancellationToken,
+) {
     let listener = match TcpListener::bind(("0.0.0.0", port)).await {
         Ok(listener) => listener,
         Err(error) => return drop(answer.send(Err(error))),
@@ -153,12 +173,15 @@ async fn accept(port: u16, answer: oneshot::Sender<io::Result<mpsc::Receiver<Dup
         return;
     }
     let mut connections = JoinSet::new();
-    while let Ok((stream, _)) = listener.accept().await {
+    while let Some(Ok((stream, _))) = gone.run_until_cancelled(listener.accept()).await {
         let (near, far) = duplex(SOCKET_BYTES);
         if sender.send(far).await.is_err() {
             return;
         }
-        connections.spawn(carry(near, stream));
+        let gone = gone.clone();
+        connections.spawn(async move {
+            gone.run_until_cancelled(carry(near, stream)).await;
+        });
         while connections.try_join_next().is_some() {}
     }
 }

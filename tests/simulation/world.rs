@@ -35,7 +35,7 @@ const END_MS: u64 = 40_000;
 
 /// How much happened in a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Coverage {
+pub(crate) struct Coverage {
     pub acknowledged: u64,
     pub unknown: u64,
     pub reads: u64,
@@ -58,11 +58,11 @@ pub struct Coverage {
 impl Coverage {
     /// A run in which nothing was acknowledged, or in which one member led from beginning to end, says
     /// little.
-    pub fn is_effective(&self) -> bool {
+    pub(crate) fn is_effective(&self) -> bool {
         self.acknowledged > 0 && self.terms_led > 1
     }
 
-    pub fn plus(self, other: Coverage) -> Coverage {
+    pub(crate) fn plus(self, other: Coverage) -> Coverage {
         Coverage {
             acknowledged: self.acknowledged + other.acknowledged,
             unknown: self.unknown + other.unknown,
@@ -86,13 +86,13 @@ impl Coverage {
 }
 
 #[derive(Debug)]
-pub struct Report {
+pub(crate) struct Report {
     pub coverage: Coverage,
     pub trace: Vec<String>,
 }
 
 /// What was found in a run, with what led to it.
-pub struct Finding {
+pub(crate) struct Finding {
     pub what: String,
     pub trace: Vec<String>,
 }
@@ -107,7 +107,7 @@ impl fmt::Debug for Finding {
 ///
 /// # Errors
 /// Something is wrong.
-pub fn run(seed: u64, broken: Broken) -> Result<Report, Finding> {
+pub(crate) fn run(seed: u64, broken: Broken) -> Result<Report, Finding> {
     let history = History::default();
     let outcome = catch_unwind(AssertUnwindSafe(|| {
         let mut world = World::new(seed, broken, history.clone());
