@@ -1,5 +1,7 @@
 //! Several members in one process, on a simulated network in simulated time; a seed replays it.
 
+#[path = "model/crash_image.rs"]
+mod crash_image;
 #[path = "model/key_space.rs"]
 mod key_space;
 

@@ -117,6 +117,11 @@ impl FaultyFiles {
         self.disk().fault = None;
     }
 
+    /// Whether the power has not gone by [`Fault::Power`] since the start.
+    pub fn has_power(&self) -> bool {
+        self.disk().powered
+    }
+
     /// Bytes that all files together may have; what would need more fails with ENOSPC.
     pub fn set_limit(&self, bytes: Option<u64>) {
         self.disk().limit = bytes;

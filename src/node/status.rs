@@ -65,8 +65,8 @@ impl StatusHandle {
         self.raft.leadership().borrow().term
     }
 
-    /// As [`Status::is_learner`], which is what the list says: a voter that was added serves clients
-    /// while Raft still waits for it to catch up. Asked for every call, so cheap.
+    /// As [`Status::is_learner`], which is what the list says: a voter that was added serves
+    /// clients while Raft still waits for it to catch up. Asked for every call, so cheap.
     pub fn is_learner(&self) -> bool {
         let members = self.members.borrow();
         members.get(self.identity.member).is_some_and(|row| row.member.is_learner)

@@ -411,6 +411,7 @@ impl Shared {
         Terms {
             group: self.options.identity.group,
             payload_bytes_max: self.options.payload_bytes_max,
+            dead_after: self.options.dead_after,
         }
     }
 

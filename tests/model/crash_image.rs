@@ -8,10 +8,11 @@ use std::{
 /// Copies a directory in which RocksDB works; what it keeps in memory is not in the copy.
 pub(crate) fn take_image(from: &Path, to: &Path) {
     loop {
-        let before = listing(from).unwrap();
-        let copied = copy(from, to);
         // RocksDB compacts in the background: a copy counts if nothing has changed meanwhile.
-        if copied.is_ok() && listing(from).is_ok_and(|after| after == before) {
+        let before = listing(from);
+        if let (Ok(before), Ok(()), Ok(after)) = (before, copy(from, to), listing(from))
+            && before == after
+        {
             return;
         }
         let _ = fs::remove_dir_all(to); // made anew

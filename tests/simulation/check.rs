@@ -1,8 +1,8 @@
 //! What must be true of a history, whatever happened to the members.
 //!
-//! The first watcher sees every revision. Its events are explained, revision by revision, by the writes
-//! that clients sent, and carried out on the model; every answer that anybody got is then compared with
-//! what the model would have said at that revision.
+//! The first watcher sees every revision. Its events are explained, revision by revision, by the
+//! writes that clients sent, and carried out on the model; every answer that anybody got is then
+//! compared with what the model would have said at that revision.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,7 +1,8 @@
 //! Three members under faults, from many seeds.
 //!
-//! `ORRERY_SIM_SEED=7` runs one seed and prints all that happens; `ORRERY_SIM_SEEDS=2000` runs so many,
-//! from `ORRERY_SIM_FROM` on. `ORRERY_SIM_LOG=orrery=debug` prints the members' logs with the one seed.
+//! `ORRERY_SIM_SEED=7` runs one seed and prints all that happens; `ORRERY_SIM_SEEDS=2000` runs so
+//! many, from `ORRERY_SIM_FROM` on. `ORRERY_SIM_LOG=orrery=debug` prints the members' logs with the
+//! one seed.
 
 use std::{
     env,
@@ -55,10 +56,10 @@ fn run_all(from: u64, count: u64) -> (Vec<Coverage>, Vec<(u64, Finding)>) {
 fn show(seed: u64, finding: &Finding) {
     let skipped = finding.trace.len().saturating_sub(LINES_SHOWN);
     for line in &finding.trace[skipped..] {
-        println!("{line}");
+        eprintln!("{line}");
     }
-    println!("seed {seed}: {}", finding.what);
-    println!("again, with all that happens: make simulate SEED={seed}");
+    eprintln!("seed {seed}: {}", finding.what);
+    eprintln!("again, with all that happens: make simulate SEED={seed}");
 }
 
 #[test]
@@ -72,8 +73,8 @@ fn three_members_under_faults_keep_every_promise() {
             Ok(report) => (report.trace, Ok(report.coverage)),
             Err(finding) => (finding.trace, Err(finding.what)),
         };
-        trace.iter().for_each(|line| println!("{line}"));
-        println!("{:?}", end.unwrap());
+        trace.iter().for_each(|line| eprintln!("{line}"));
+        eprintln!("{:?}", end.unwrap());
         return;
     }
     let count = number("ORRERY_SIM_SEEDS").unwrap_or(SEEDS);
@@ -85,7 +86,7 @@ fn three_members_under_faults_keep_every_promise() {
     }
     let total = covered.iter().copied().reduce(Coverage::plus).unwrap_or_default();
     let effective = covered.iter().filter(|coverage| coverage.is_effective()).count();
-    println!(
+    eprintln!(
         "{} seeds in {:?}, {effective} with effect: {total:?}",
         covered.len(),
         begin.elapsed()
@@ -120,7 +121,7 @@ fn trace(outcome: &Result<super::world::Report, Finding>) -> &[String] {
 fn check_found(broken: Broken, seeds: u64) {
     for seed in 1..=seeds {
         if let Err(finding) = run(seed, broken) {
-            println!("{broken:?} is found by seed {seed}: {:.300}", finding.what);
+            eprintln!("{broken:?} is found by seed {seed}: {:.300}", finding.what);
             return;
         }
     }

@@ -1,4 +1,5 @@
-//! A member's door: where clients' requests go in, and how a member that is gone looks from outside.
+//! A member's door: where clients' requests go in, and how a member that is gone looks from
+//! outside.
 
 use std::sync::{Arc, Mutex};
 
@@ -112,8 +113,8 @@ struct Open {
 }
 
 impl Door {
-    /// Open until `closed`. Whoever waits for an answer learns of it in the order of asking, and not
-    /// in that in which the member's tasks happen to end.
+    /// Open until `closed`. Whoever waits for an answer learns of it in the order of asking, and
+    /// not in that in which the member's tasks happen to end.
     pub(crate) fn open(&self, closed: CancellationToken) -> Requests {
         let (requests, received) = mpsc::channel(QUEUED);
         *self.0.lock().unwrap() = Some(Open { requests, closed: closed.clone() });

@@ -122,8 +122,8 @@ impl Network for Flattery {
     }
 }
 
-/// Of the words that begin a connection: how long they are without the last part, and where the length
-/// of that part stands.
+/// Of the words that begin a connection: how long they are without the last part, and where the
+/// length of that part stands.
 const HELLO: (usize, usize) = (12, 10);
 const ANSWER: (usize, usize) = (21, 19);
 const LANE_AT: usize = 44;

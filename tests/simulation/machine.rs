@@ -3,7 +3,7 @@
 
 use std::{
     cell::RefCell,
-    fs, io,
+    fs,
     path::{Path, PathBuf},
     rc::Rc,
     sync::{Arc, Mutex},
@@ -23,24 +23,25 @@ use tokio::runtime::{Builder, RngSeed, Runtime, UnhandledPanic};
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    crash_image::take_image,
     door::{self, Door},
     network::{Card, Orders},
 };
 
-pub const MEMBERS: usize = 3;
+pub(crate) const MEMBERS: usize = 3;
 
-pub const ELECTION: Duration = Duration::from_millis(250);
+pub(crate) const ELECTION: Duration = Duration::from_millis(250);
 const HEARTBEAT: Duration = Duration::from_millis(25);
 
 /// How long a request may take inside a member.
-pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
+pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A step of simulated time.
-pub const STEP: Duration = Duration::from_millis(1);
+pub(crate) const STEP: Duration = Duration::from_millis(1);
 
 /// How a member's process ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Death {
+pub(crate) enum Death {
     /// What was written is in the kernel's hands and survives.
     Kill,
     /// What was not synced is lost, or half of it is.
@@ -49,7 +50,7 @@ pub enum Death {
 
 /// A way in which a build is broken on purpose, to see that it is found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Broken {
+pub(crate) enum Broken {
     /// Nothing is.
     Not,
     /// A member that starts again has forgotten whom it voted for.
@@ -60,7 +61,7 @@ pub enum Broken {
     NoSync,
 }
 
-pub struct Machine {
+pub(crate) struct Machine {
     pub index: usize,
     pub door: Door,
     pub files: FaultyFiles,
@@ -96,11 +97,11 @@ struct Shared {
     ended: Option<String>,
 }
 
-pub fn host(index: usize) -> String {
+pub(crate) fn host(index: usize) -> String {
     format!("m{}", index + 1)
 }
 
-pub fn id(index: usize) -> MemberId {
+pub(crate) fn id(index: usize) -> MemberId {
     MemberId(index as u64 + 1)
 }
 
@@ -112,7 +113,7 @@ fn folder() -> TempDir {
 }
 
 impl Machine {
-    pub fn new(index: usize, seed: u64, broken: Broken) -> Machine {
+    pub(crate) fn new(index: usize, seed: u64, broken: Broken) -> Machine {
         let mut random = StdRng::seed_from_u64(seed);
         Machine {
             index,
@@ -134,11 +135,16 @@ impl Machine {
         self.root.path().join(self.image.to_string())
     }
 
-    pub fn is_up(&self) -> bool {
+    /// Counts the processes that this machine has had.
+    pub(crate) fn life(&self) -> u64 {
+        self.image
+    }
+
+    pub(crate) fn is_up(&self) -> bool {
         self.process.is_some()
     }
 
-    pub fn start(&mut self, now: u64) {
+    pub(crate) fn start(&mut self, now: u64) {
         if self.broken == Broken::VoteForgotten && self.image > 0 {
             self.files = super::lies::without_vote(&self.files, self.random.random());
         }
@@ -213,7 +219,7 @@ impl Machine {
     }
 
     /// Lets the member do what it has to do within one step, and catches up if it stood still.
-    pub fn step(&mut self, now: u64) {
+    pub(crate) fn step(&mut self, now: u64) {
         if self.still_until.is_some_and(|until| now < until) {
             return;
         }
@@ -231,7 +237,7 @@ impl Machine {
     }
 
     /// Who leads in which term, as this member believes.
-    pub fn leadership(&self) -> Option<(u64, MemberId)> {
+    pub(crate) fn leadership(&self) -> Option<(u64, MemberId)> {
         let shared = self.process.as_ref()?.shared.lock().unwrap();
         let status = &shared.node.as_ref()?.status;
         let leader = (*status.leader().borrow())?;
@@ -239,12 +245,12 @@ impl Machine {
     }
 
     /// Why the member has ended by itself.
-    pub fn ended(&self) -> Option<String> {
+    pub(crate) fn ended(&self) -> Option<String> {
         self.process.as_ref()?.shared.lock().unwrap().ended.clone()
     }
 
     /// Ends the member's process; its disk keeps what the kind of death leaves.
-    pub fn die(&mut self, death: Death) {
+    pub(crate) fn die(&mut self, death: Death) {
         let Some(process) = self.process.take() else { return };
         self.still_until = None;
         // Closing RocksDB would write what a crash loses, so the image is taken before.
@@ -256,23 +262,24 @@ impl Machine {
         fs::remove_dir_all(from).unwrap();
         self.fail_no_more();
         self.is_failing = false;
-        if death == Death::PowerLoss {
+        // Power may have gone in the very moment in which the member was to be killed.
+        if death == Death::PowerLoss || !self.files.has_power() {
             self.files.lose_power();
         }
     }
 
     /// Power goes at the n-th operation of the disk from now on.
-    pub fn fail_at(&mut self, operation: u64) {
+    pub(crate) fn fail_at(&mut self, operation: u64) {
         self.is_failing = true;
         self.files.fail_after(operation, Fault::Power);
     }
 
-    pub fn fail_no_more(&self) {
+    pub(crate) fn fail_no_more(&self) {
         self.files.fail_no_more();
     }
 
     /// How many snapshots have been put in the place of the state since the member last started.
-    pub fn snapshots(&self) -> u64 {
+    pub(crate) fn snapshots(&self) -> u64 {
         self.generation() - self.first_generation
     }
 
@@ -288,7 +295,7 @@ impl Drop for Machine {
     }
 }
 
-pub fn log_options() -> log::Options {
+pub(crate) fn log_options() -> log::Options {
     log::Options {
         dir: "/log".into(),
         group: 0,
@@ -308,45 +315,4 @@ async fn live(options: Options, requests: door::Requests, shared: Arc<Mutex<Shar
         }
     };
     shared.lock().unwrap().ended = Some(ended);
-}
-
-/// A copy of a directory in which RocksDB works, as a crash at this moment would leave it.
-fn take_image(from: &Path, to: &Path) {
-    loop {
-        let before = listing(from).unwrap();
-        let copied = copy(from, to);
-        // RocksDB compacts in the background: a copy counts if nothing has changed meanwhile.
-        if copied.is_ok() && listing(from).is_ok_and(|after| after == before) {
-            return;
-        }
-        let _ = fs::remove_dir_all(to); // made anew
-    }
-}
-
-/// Every file that matters, with its size.
-fn listing(folder: &Path) -> io::Result<Vec<(PathBuf, u64)>> {
-    let mut found = Vec::new();
-    if !folder.is_dir() {
-        return Ok(found);
-    }
-    for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        let (path, metadata) = (entry.path(), entry.metadata()?);
-        if metadata.is_dir() {
-            found.extend(listing(&path)?);
-        } else if !entry.file_name().to_string_lossy().starts_with("LOG") {
-            found.push((path, metadata.len()));
-        }
-    }
-    found.sort();
-    Ok(found)
-}
-
-fn copy(from: &Path, to: &Path) -> io::Result<()> {
-    for (path, _) in listing(from)? {
-        let copied = to.join(path.strip_prefix(from).unwrap());
-        fs::create_dir_all(copied.parent().unwrap())?;
-        fs::copy(&path, copied)?;
-    }
-    Ok(())
 }

@@ -56,8 +56,8 @@ pub(crate) struct Coverage {
 }
 
 impl Coverage {
-    /// A run in which nothing was acknowledged, or in which one member led from beginning to end, says
-    /// little.
+    /// A run in which nothing was acknowledged, or in which one member led from beginning to end,
+    /// says little.
     pub(crate) fn is_effective(&self) -> bool {
         self.acknowledged > 0 && self.terms_led > 1
     }
@@ -147,7 +147,8 @@ struct World {
     agenda: BTreeMap<(u64, u64), Action>,
     agenda_items: u64,
     latency_ms: u64,
-    leaders: BTreeMap<u64, MemberId>,
+    /// Terms and who led in them, with the life of the process that did.
+    leaders: BTreeMap<(u64, MemberId), u64>,
     coverage: Coverage,
 }
 
@@ -289,13 +290,18 @@ impl World {
 
     /// Notes who leads, and whether a member has ended by itself.
     fn look_after(&mut self, index: usize) -> Result<(), String> {
-        if let Some((term, leader)) = self.machines[index].leadership() {
-            let known = *self.leaders.entry(term).or_insert_with(|| {
-                self.shared.history.note(|| format!("m{leader} leads in term {term}"));
-                leader
+        let (machine, history) = (&self.machines[index], &self.shared.history);
+        if let Some((term, leader)) = machine.leadership()
+            && leader == machine::id(index)
+        {
+            // openraft tells leaders of the same term apart by their ids, so there may be several
+            // in a term, but each of them only once: a vote outlives the process that gave it.
+            let known = *self.leaders.entry((term, leader)).or_insert_with(|| {
+                history.note(|| format!("m{leader} leads in term {term}"));
+                machine.life()
             });
-            if known != leader {
-                return Err(format!("{known} and {leader} lead in term {term}"));
+            if known != machine.life() {
+                return Err(format!("m{leader} was made the leader of term {term} twice"));
             }
         }
         let Some(reason) = self.machines[index].ended() else { return Ok(()) };

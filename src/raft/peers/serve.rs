@@ -15,7 +15,7 @@ use super::{
     Handler, SnapshotError,
     handshake::{Hello, Lane},
     replication::{WINDOW_MESSAGES, ends_stream, frame_id, split_id},
-    snapshot::PROGRESS_TIMEOUT,
+    snapshot::{PROGRESS_TIMEOUT, beats},
     urgent::OPEN_REQUESTS,
     wire::{Error, Terms, Wire},
 };
@@ -44,7 +44,7 @@ pub(super) async fn run(
     let served = match hello.lane {
         Lane::Urgent => urgent(hello.member, wire, handler, terms).await,
         Lane::Replication => replication(hello.member, wire, handler).await,
-        Lane::Snapshot => snapshot(hello.member, wire, handler).await,
+        Lane::Snapshot => snapshot(hello.member, wire, handler, terms).await,
     };
     served.err().unwrap_or(Error::Closed)
 }
@@ -169,8 +169,13 @@ async fn answer_stream(
     let _ = replies.send((frame_id(number, request), Reply::Failed(failed))).await;
 }
 
-/// One snapshot, then the end.
-async fn snapshot(from: MemberId, wire: Wire, handler: Arc<dyn Handler>) -> Result<(), Error> {
+/// One snapshot, then the end. The sender hears regularly that this member is there.
+async fn snapshot(
+    from: MemberId,
+    wire: Wire,
+    handler: Arc<dyn Handler>,
+    terms: Terms,
+) -> Result<(), Error> {
     let Wire { mut reader, mut writer } = wire;
     let start: SnapshotStart = match reader.next().await? {
         (_, Message::Snapshot(SnapshotPart::Start(start))) => start,
@@ -179,11 +184,22 @@ async fn snapshot(from: MemberId, wire: Wire, handler: Arc<dyn Handler>) -> Resu
     let (chunk_sender, chunks) = mpsc::channel(QUEUED_CHUNKS);
     let receive = async {
         receive(&mut reader, chunk_sender).await;
-        std::future::pending().await
+        std::future::pending::<()>().await;
+    };
+    let beat = async {
+        let mut beats = beats(terms.dead_after);
+        loop {
+            beats.tick().await;
+            writer.put(0, &Message::Pong);
+            if let Err(error) = writer.drain().await {
+                break error;
+            }
+        }
     };
     let reply = tokio::select! {
         reply = handler.snapshot(from, start, ReceiverStream::new(chunks)) => reply,
         () = receive => return Err(Error::Closed), // `receive` never ends
+        error = beat => return Err(error.into()),
     };
     let reply = reply.map_or_else(Reply::Failed, Reply::Snapshot);
     writer.put(0, &Message::Reply(reply));

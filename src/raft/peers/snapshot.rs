@@ -1,15 +1,15 @@
 //! Sending a snapshot to one member: a connection of its own, for as long as it takes.
 
-use std::{io, time::Duration};
+use std::{io, pin::pin, time::Duration};
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
-use tokio::time::timeout;
+use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
 
 use super::{
     PeerError,
     dial::{Dialer, bounded},
-    wire::{self, Reader, Wire, Writer},
+    wire::{self, Reader, Terms, Wire, Writer},
 };
 use crate::raft::message::{
     Message, Reply, SnapshotEnd, SnapshotPart, SnapshotReply, SnapshotStart,
@@ -22,20 +22,43 @@ pub(super) const PROGRESS_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long the other side may take to verify and open what it received.
 const INSTALL_TIMEOUT: Duration = Duration::from_secs(120);
 
+/// The receiver says this many times in `dead_after` that it is there, whatever its disk does.
+const BEATS: u32 = 4;
+
+/// The sender gives up after so many beats without one. A snapshot has cost much, so its connection
+/// is given more time than others. Counted, not timed: see the urgent lane.
+const SILENT_BEATS: u32 = 16;
+
 /// Sends all of it and waits for the reply. Dropping the future tells the other side to forget it.
 pub(super) async fn send(
     dialer: &Dialer,
     start: SnapshotStart,
     chunks: impl Stream<Item = io::Result<Bytes>> + Send + Unpin,
 ) -> Result<SnapshotReply, PeerError> {
-    let Wire { mut reader, mut writer } = dialer.dial().await?;
-    let payload_bytes_max = dialer.terms.payload_bytes_max;
+    send_over(dialer.dial().await?, dialer.terms, start, chunks).await
+}
+
+async fn send_over(
+    wire: Wire,
+    terms: Terms,
+    start: SnapshotStart,
+    chunks: impl Stream<Item = io::Result<Bytes>> + Send + Unpin,
+) -> Result<SnapshotReply, PeerError> {
+    let Wire { mut reader, mut writer } = wire;
+    let mut reply = pin!(read_reply(&mut reader, terms.dead_after));
     tokio::select! {
         // A reply before the end says that the other side gave up.
-        reply = read_reply(&mut reader) => return reply,
-        sent = send_parts(&mut writer, start, chunks, payload_bytes_max) => sent?,
+        reply = &mut reply => return reply,
+        sent = send_parts(&mut writer, start, chunks, terms.payload_bytes_max) => sent?,
     }
-    timeout(INSTALL_TIMEOUT, read_reply(&mut reader)).await.unwrap_or(Err(PeerError::TimedOut))
+    timeout(INSTALL_TIMEOUT, reply).await.unwrap_or(Err(PeerError::TimedOut))
+}
+
+/// When the receiver says that it is there.
+pub(super) fn beats(dead_after: Duration) -> Interval {
+    let mut beats = interval((dead_after / BEATS).max(Duration::from_millis(1)));
+    beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    beats
 }
 
 async fn send_parts(
@@ -71,13 +94,87 @@ async fn send_part(
     })
 }
 
-async fn read_reply(reader: &mut Reader) -> Result<SnapshotReply, PeerError> {
-    let unexpected = match reader.next().await {
-        Ok((_, Message::Reply(Reply::Snapshot(reply)))) => return Ok(reply),
-        Ok((_, Message::Reply(Reply::Failed(failed)))) => return Err(PeerError::Failed(failed)),
-        Ok((_, message)) => wire::Error::Misplaced(message.kind()),
-        Err(error) => error,
+async fn read_reply(reader: &mut Reader, dead_after: Duration) -> Result<SnapshotReply, PeerError> {
+    let (mut beats, mut missed) = (beats(dead_after), 0);
+    let unexpected = loop {
+        tokio::select! {
+            received = reader.next() => match received {
+                Ok((_, Message::Pong)) => missed = 0,
+                Ok((_, Message::Reply(Reply::Snapshot(reply)))) => return Ok(reply),
+                Ok((_, Message::Reply(Reply::Failed(failed)))) => {
+                    return Err(PeerError::Failed(failed));
+                }
+                Ok((_, message)) => break wire::Error::Misplaced(message.kind()),
+                Err(error) => break error,
+            },
+            _ = beats.tick() => {
+                missed += 1;
+                if missed > SILENT_BEATS {
+                    return Err(PeerError::TimedOut);
+                }
+            }
+        }
     };
     tracing::debug!("no reply to a snapshot: {unexpected}");
     Err(PeerError::Disconnected)
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::BytesMut;
+    use futures::stream;
+
+    use super::*;
+    use crate::types::Vote;
+
+    const TERMS: Terms =
+        Terms { group: 0, payload_bytes_max: 1 << 20, dead_after: Duration::from_secs(1) };
+
+    const VOTE: Vote = Vote { term: 1, node: 1, committed: true };
+
+    fn start() -> SnapshotStart {
+        SnapshotStart { vote: VOTE, last: None, meta: Bytes::new() }
+    }
+
+    fn wires() -> (Wire, Wire) {
+        let (near, far) = tokio::io::duplex(1 << 10);
+        let wire = |stream| Wire::new(Box::new(stream), BytesMut::new(), TERMS);
+        (wire(near), wire(far))
+    }
+
+    fn chunks(count: usize) -> impl Stream<Item = io::Result<Bytes>> + Unpin {
+        stream::iter((0..count).map(|_| Ok(Bytes::from_static(&[7; 512]))))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_receiver_of_which_nothing_is_heard_is_given_up_while_sending_and_afterwards() {
+        for count in [0, 100] {
+            let (near, _far) = wires();
+            let begin = tokio::time::Instant::now();
+            let sent = send_over(near, TERMS, start(), chunks(count)).await;
+            assert_eq!(sent, Err(PeerError::TimedOut));
+            assert_eq!(begin.elapsed(), Duration::from_secs(4));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_receiver_that_is_there_may_take_its_time() {
+        let (near, mut far) = wires();
+        let install = async {
+            let mut beats = beats(TERMS.dead_after);
+            for _ in 0..100 {
+                beats.tick().await;
+                far.writer.put(0, &Message::Pong);
+                far.writer.drain().await.unwrap();
+            }
+            far.writer.put(0, &Message::Reply(Reply::Snapshot(SnapshotReply { vote: VOTE })));
+            far.writer.drain().await.unwrap();
+            std::future::pending::<()>().await;
+        };
+        let sent = tokio::select! {
+            sent = send_over(near, TERMS, start(), chunks(0)) => sent,
+            () = install => unreachable!("it goes on waiting"),
+        };
+        assert_eq!(sent, Ok(SnapshotReply { vote: VOTE }));
+    }
 }

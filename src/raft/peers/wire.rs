@@ -1,6 +1,6 @@
 //! The two halves of an established connection: messages in, messages out.
 
-use std::io;
+use std::{io, time::Duration};
 
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
@@ -23,6 +23,8 @@ const KEPT_BYTES_MAX: usize = 1 << 20;
 pub(super) struct Terms {
     pub(super) group: u32,
     pub(super) payload_bytes_max: usize,
+    /// A silent connection counts as dead after about this time.
+    pub(super) dead_after: Duration,
 }
 
 /// Why a connection is over.
