@@ -17,6 +17,7 @@ mod participants;
 pub mod peers;
 mod runtime;
 mod start;
+mod succession;
 mod type_config;
 
 use std::{
@@ -86,6 +87,7 @@ struct Shared {
     applied: Applied,
     peers: Peers,
     snapshots_sent: SnapshotsSent,
+    heartbeat: Duration,
 }
 
 /// How close to the leader's log a learner must be to become a voter, in entries: near enough that

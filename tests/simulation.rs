@@ -25,6 +25,8 @@ mod machine;
 mod nemesis;
 #[path = "simulation/network.rs"]
 mod network;
+#[path = "simulation/panics.rs"]
+mod panics;
 #[path = "simulation/peers.rs"]
 mod peers;
 #[path = "simulation/world.rs"]

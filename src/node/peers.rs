@@ -22,7 +22,7 @@ use crate::{
         Incoming,
         message::{
             AppendReply, AppendRequest, Failed, SnapshotReply, SnapshotStart, TransferReply,
-            TransferRequest, VoteReply, VoteRequest,
+            TransferRequest, VacancyReply, VacancyRequest, VoteReply, VoteRequest,
         },
         peers::{AppendRequests, Gate, Handler, Refusal, SnapshotChunks},
     },
@@ -125,6 +125,14 @@ impl Handler for MemberHandler {
         request: TransferRequest,
     ) -> BoxFuture<'_, Result<TransferReply, Failed>> {
         self.incoming.transfer(request).boxed()
+    }
+
+    fn vacancy(
+        &self,
+        _: MemberId,
+        request: VacancyRequest,
+    ) -> BoxFuture<'_, Result<VacancyReply, Failed>> {
+        self.incoming.vacancy(request).boxed()
     }
 
     fn call(&self, _: MemberId, request: Bytes) -> BoxFuture<'_, Result<Bytes, Failed>> {

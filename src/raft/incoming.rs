@@ -10,7 +10,7 @@ use openraft::{
 };
 
 use super::{
-    OpenRaft,
+    OpenRaft, Raft,
     apply::{SnapshotData, open_position},
     leadership::Heard,
     message::{self, AppendReply, Failed, TransferReply},
@@ -28,11 +28,12 @@ pub struct Incoming {
     open: OpenRaft,
     heard: Heard,
     storage: Storage,
+    raft: Raft,
 }
 
 impl Incoming {
-    pub(crate) fn new(open: OpenRaft, heard: Heard, storage: Storage) -> Incoming {
-        Incoming { open, heard, storage }
+    pub(crate) fn new(raft: Raft, heard: Heard, storage: Storage) -> Incoming {
+        Incoming { open: raft.0.open.clone(), heard, storage, raft }
     }
 
     pub(crate) async fn vote(
@@ -121,6 +122,13 @@ impl Incoming {
             Ok(()) => TransferReply::Accepted,
             Err(refused) => TransferReply::Refused(refused.to_string()),
         })
+    }
+
+    pub(crate) async fn vacancy(
+        &self,
+        request: message::VacancyRequest,
+    ) -> Result<message::VacancyReply, Failed> {
+        Ok(self.raft.confirm_vacancy(request).await)
     }
 
     /// Takes in a snapshot chunk by chunk, beside the present state, and puts it in force at its

@@ -5,10 +5,14 @@
 //! whether it is there; the last field, when it is of variable length, takes what is left. Every
 //! message has exactly one encoding. Payloads are cut out of the received frame, never copied.
 
+mod fields;
+
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
+use fields::Fields;
+
 use crate::{
-    log::{Entry, EntryKind},
+    log::Entry,
     types::{LogId, MemberId, Vote},
 };
 
@@ -29,6 +33,7 @@ pub enum Request {
     Append(AppendRequest),
     Vote(VoteRequest),
     Transfer(TransferRequest),
+    Vacancy(VacancyRequest),
     /// Opaque here: the layer above reads it.
     Call(Bytes),
 }
@@ -38,6 +43,7 @@ pub enum Reply {
     Append(AppendReply),
     Vote(VoteReply),
     Transfer(TransferReply),
+    Vacancy(VacancyReply),
     Call(Bytes),
     Snapshot(SnapshotReply),
     Failed(Failed),
@@ -108,6 +114,19 @@ pub enum TransferReply {
     Refused(String),
 }
 
+/// Is the process of the leader that this vote made gone, as far as the other member can tell?
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VacancyRequest {
+    pub vote: Vote,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VacancyReply {
+    pub vacant: bool,
+    /// The newest entry of who replies.
+    pub last: Option<LogId>,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SnapshotStart {
     pub vote: Vote,
@@ -168,6 +187,8 @@ mod kind {
     pub(super) const SNAPSHOT_END: u8 = 13;
     pub(super) const SNAPSHOT_REPLY: u8 = 14;
     pub(super) const FAILED: u8 = 15;
+    pub(super) const VACANCY: u8 = 16;
+    pub(super) const VACANCY_REPLY: u8 = 17;
 }
 
 /// Encoded size of an entry with an empty payload: log id, kind, length.
@@ -188,7 +209,7 @@ impl Request {
     pub fn bytes(&self) -> usize {
         match self {
             Request::Append(request) => request.bytes(),
-            Request::Vote(_) | Request::Transfer(_) => FIXED_BYTES_MAX,
+            Request::Vote(_) | Request::Transfer(_) | Request::Vacancy(_) => FIXED_BYTES_MAX,
             Request::Call(call) => call.len(),
         }
     }
@@ -198,7 +219,9 @@ impl Reply {
     /// At least as much as the encoded reply takes.
     pub fn bytes(&self) -> usize {
         match self {
-            Reply::Append(_) | Reply::Vote(_) | Reply::Snapshot(_) => FIXED_BYTES_MAX,
+            Reply::Append(_) | Reply::Vote(_) | Reply::Vacancy(_) | Reply::Snapshot(_) => {
+                FIXED_BYTES_MAX
+            }
             Reply::Transfer(TransferReply::Accepted) => FIXED_BYTES_MAX,
             Reply::Transfer(TransferReply::Refused(reason)) => FIXED_BYTES_MAX + reason.len(),
             Reply::Call(answer) => answer.len(),
@@ -216,10 +239,12 @@ impl Message {
             Message::Request(Request::Append(_)) => kind::APPEND,
             Message::Request(Request::Vote(_)) => kind::VOTE,
             Message::Request(Request::Transfer(_)) => kind::TRANSFER,
+            Message::Request(Request::Vacancy(_)) => kind::VACANCY,
             Message::Request(Request::Call(_)) => kind::CALL,
             Message::Reply(Reply::Append(_)) => kind::APPEND_REPLY,
             Message::Reply(Reply::Vote(_)) => kind::VOTE_REPLY,
             Message::Reply(Reply::Transfer(_)) => kind::TRANSFER_REPLY,
+            Message::Reply(Reply::Vacancy(_)) => kind::VACANCY_REPLY,
             Message::Reply(Reply::Call(_)) => kind::CALL_REPLY,
             Message::Reply(Reply::Snapshot(_)) => kind::SNAPSHOT_REPLY,
             Message::Reply(Reply::Failed(_)) => kind::FAILED,
@@ -293,6 +318,7 @@ fn encode_request(request: &Request, out: &mut BytesMut) {
             out.put_u64_le(transfer.to.0);
             put_optional_log_id(out, transfer.last);
         }
+        Request::Vacancy(vacancy) => put_vote(out, vacancy.vote),
         Request::Call(call) => out.put_slice(call),
     }
 }
@@ -321,6 +347,10 @@ fn encode_reply(reply: &Reply, out: &mut BytesMut) {
             out.put_u8(1);
             out.put_slice(reason.as_bytes());
         }
+        Reply::Vacancy(reply) => {
+            put_bool(out, reply.vacant);
+            put_optional_log_id(out, reply.last);
+        }
         Reply::Call(answer) => out.put_slice(answer),
         Reply::Snapshot(reply) => put_vote(out, reply.vote),
         Reply::Failed(Failed(reason)) => out.put_slice(reason.as_bytes()),
@@ -348,128 +378,6 @@ fn put_optional_log_id(out: &mut BytesMut, id: Option<LogId>) {
 
 fn put_bool(out: &mut BytesMut, value: bool) {
     out.put_u8(value.into());
-}
-
-/// What is left of a payload, read field by field.
-struct Fields(Bytes);
-
-impl Fields {
-    fn message(&mut self, kind: u8) -> Result<Message, Error> {
-        Ok(match kind {
-            kind::PING => Message::Ping,
-            kind::PONG => Message::Pong,
-            kind::APPEND => Message::Request(Request::Append(self.append()?)),
-            kind::VOTE => Message::Request(Request::Vote(VoteRequest {
-                vote: self.vote()?,
-                last: self.optional_log_id()?,
-                pre_vote: self.bool()?,
-                leadership_transfer: self.bool()?,
-            })),
-            kind::TRANSFER => Message::Request(Request::Transfer(TransferRequest {
-                from: self.vote()?,
-                to: MemberId(self.u64()?),
-                last: self.optional_log_id()?,
-            })),
-            kind::CALL => Message::Request(Request::Call(self.rest())),
-            kind::APPEND_REPLY => Message::Reply(Reply::Append(match self.u8()? {
-                0 => AppendReply::Accepted(self.optional_log_id()?),
-                1 => AppendReply::Conflict(self.log_id()?),
-                2 => AppendReply::HigherVote(self.vote()?),
-                _ => return Err(Error::Value),
-            })),
-            kind::VOTE_REPLY => Message::Reply(Reply::Vote(VoteReply {
-                vote: self.vote()?,
-                granted: self.bool()?,
-                last: self.optional_log_id()?,
-            })),
-            kind::TRANSFER_REPLY => Message::Reply(Reply::Transfer(match self.u8()? {
-                0 => TransferReply::Accepted,
-                1 => TransferReply::Refused(self.text()?),
-                _ => return Err(Error::Value),
-            })),
-            kind::CALL_REPLY => Message::Reply(Reply::Call(self.rest())),
-            kind::SNAPSHOT_START => Message::Snapshot(SnapshotPart::Start(SnapshotStart {
-                vote: self.vote()?,
-                last: self.optional_log_id()?,
-                meta: self.rest(),
-            })),
-            kind::SNAPSHOT_CHUNK => Message::Snapshot(SnapshotPart::Chunk(self.rest())),
-            kind::SNAPSHOT_END => Message::Snapshot(SnapshotPart::End(SnapshotEnd {
-                bytes: self.u64()?,
-                crc: self.u32()?,
-            })),
-            kind::SNAPSHOT_REPLY => {
-                Message::Reply(Reply::Snapshot(SnapshotReply { vote: self.vote()? }))
-            }
-            kind::FAILED => Message::Reply(Reply::Failed(Failed(self.text()?))),
-            unknown => return Err(Error::Kind(unknown)),
-        })
-    }
-
-    fn append(&mut self) -> Result<AppendRequest, Error> {
-        let (vote, prev) = (self.vote()?, self.optional_log_id()?);
-        let commit = self.optional_log_id()?;
-        let mut entries = Vec::new();
-        while self.0.has_remaining() {
-            entries.push(self.entry()?);
-        }
-        Ok(AppendRequest { vote, prev, entries, commit })
-    }
-
-    fn entry(&mut self) -> Result<Entry, Error> {
-        let id = self.log_id()?;
-        let kind = match self.u8()? {
-            0 => EntryKind::Blank,
-            1 => EntryKind::Command,
-            2 => EntryKind::Membership,
-            _ => return Err(Error::Value),
-        };
-        let length = self.u32()? as usize;
-        if length > self.0.len() {
-            return Err(Error::Short);
-        }
-        Ok(Entry { id, kind, payload: self.0.split_to(length) })
-    }
-
-    fn vote(&mut self) -> Result<Vote, Error> {
-        Ok(Vote { term: self.u64()?, node: self.u64()?, committed: self.bool()? })
-    }
-
-    fn log_id(&mut self) -> Result<LogId, Error> {
-        Ok(LogId { term: self.u64()?, node: self.u64()?, index: self.u64()? })
-    }
-
-    fn optional_log_id(&mut self) -> Result<Option<LogId>, Error> {
-        if self.bool()? { self.log_id().map(Some) } else { Ok(None) }
-    }
-
-    fn text(&mut self) -> Result<String, Error> {
-        String::from_utf8(self.rest().to_vec()).map_err(|_| Error::Value)
-    }
-
-    fn rest(&mut self) -> Bytes {
-        self.0.split_off(0)
-    }
-
-    fn bool(&mut self) -> Result<bool, Error> {
-        match self.u8()? {
-            0 => Ok(false),
-            1 => Ok(true),
-            _ => Err(Error::Value),
-        }
-    }
-
-    fn u8(&mut self) -> Result<u8, Error> {
-        self.0.try_get_u8().map_err(|_| Error::Short)
-    }
-
-    fn u32(&mut self) -> Result<u32, Error> {
-        self.0.try_get_u32_le().map_err(|_| Error::Short)
-    }
-
-    fn u64(&mut self) -> Result<u64, Error> {
-        self.0.try_get_u64_le().map_err(|_| Error::Short)
-    }
 }
 
 #[cfg(test)]

@@ -363,6 +363,7 @@ fn unexpected(reply: &Reply) -> OpenError {
         Reply::Append(_)
         | Reply::Vote(_)
         | Reply::Transfer(_)
+        | Reply::Vacancy(_)
         | Reply::Call(_)
         | Reply::Snapshot(_) => unreachable("a reply of another kind than the request"),
     }

@@ -47,7 +47,7 @@ use self::{
 use super::{
     message::{
         AppendReply, AppendRequest, Failed, Reply, Request, SnapshotReply, SnapshotStart,
-        TransferReply, TransferRequest, VoteReply, VoteRequest,
+        TransferReply, TransferRequest, VacancyReply, VacancyRequest, VoteReply, VoteRequest,
     },
     network::{Listener, Network, PeerUrl, Tls},
 };
@@ -128,6 +128,12 @@ pub trait Handler: Send + Sync + 'static {
         from: MemberId,
         request: TransferRequest,
     ) -> BoxFuture<'_, Result<TransferReply, Failed>>;
+
+    fn vacancy(
+        &self,
+        from: MemberId,
+        request: VacancyRequest,
+    ) -> BoxFuture<'_, Result<VacancyReply, Failed>>;
 
     fn call(&self, from: MemberId, request: Bytes) -> BoxFuture<'_, Result<Bytes, Failed>>;
 
@@ -327,6 +333,17 @@ impl Peers {
     ) -> Result<TransferReply, PeerError> {
         let reply = self.request(to, Request::Transfer(request), limit).await?;
         let Reply::Transfer(reply) = reply else { return Err(PeerError::WrongReply) };
+        Ok(reply)
+    }
+
+    pub async fn vacancy(
+        &self,
+        to: MemberId,
+        request: VacancyRequest,
+        limit: Duration,
+    ) -> Result<VacancyReply, PeerError> {
+        let reply = self.request(to, Request::Vacancy(request), limit).await?;
+        let Reply::Vacancy(reply) = reply else { return Err(PeerError::WrongReply) };
         Ok(reply)
     }
 

@@ -121,7 +121,6 @@ impl Raft {
             leader_shown,
             watched,
         ));
-        let incoming = Incoming::new(open.clone(), heard.clone(), parts.storage);
         let (id, peers) = (parts.id, parts.peers);
         let shared = Shared {
             id,
@@ -133,17 +132,21 @@ impl Raft {
             applied,
             peers,
             snapshots_sent,
+            heartbeat: parts.timing.heartbeat,
         };
+        let raft = Raft(Arc::new(shared));
+        let incoming = Incoming::new(raft.clone(), heard.clone(), parts.storage);
         let mut random = StdRng::seed_from_u64(parts.seed);
         let after = (parts.timing.heartbeat * 3).mul_f64(random.random_range(0.0..1.0));
         let first = FirstElection { heard, after, seed: random.random() };
-        Ok((Raft(Arc::new(shared)), incoming, first))
+        Ok((raft, incoming, first))
     }
 
     /// Begins to stand for elections and to vote. Before this, nothing is sent.
     pub fn run(&self, first: FirstElection) {
         runtime::seeded_now(first.seed, || self.0.open.run());
         tokio::spawn(first.hold(self.clone()));
+        tokio::spawn(self.clone().watch_for_vacancy());
     }
 }
 

@@ -139,6 +139,11 @@ fn a_leader_that_asks_no_quorum_is_found() {
 }
 
 #[test]
+fn a_successor_that_asks_nobody_is_found() {
+    check_found(Broken::ElectedUnasked, 60);
+}
+
+#[test]
 fn a_log_that_is_not_synced_is_found() {
     check_found(Broken::NoSync, 20);
 }

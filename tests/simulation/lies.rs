@@ -9,7 +9,7 @@ use orrery::{
     raft::{
         PAYLOAD_BYTES_MAX,
         frame::{self, Decoder, Frame},
-        message::{AppendReply, Message, Reply, Request},
+        message::{AppendReply, Message, Reply, Request, VacancyReply, VoteReply, VoteRequest},
         network::{Address, Listener, Network, Stream},
         peers::Lane,
     },
@@ -103,16 +103,30 @@ impl File for NoSyncFile {
     }
 }
 
-/// A network on which a leader hears that its entries are stored before anybody has them, as in a
-/// build that takes the leader's own word for that of a quorum.
-pub(crate) struct Flattery(pub Card);
+/// A network that tells members what they would like to hear.
+pub(crate) struct Flattery(pub Card, pub Lie);
+
+/// What the network says.
+#[derive(Clone, Copy)]
+pub(crate) enum Lie {
+    /// Entries are stored before anybody has them, as in a build that takes the leader's own word
+    /// for that of a quorum.
+    Stored,
+    /// Whoever wants to succeed a leader is to, and is elected, as in a build that asks nobody.
+    Elected,
+}
 
 impl Network for Flattery {
     fn dial<'a>(&'a self, address: &'a Address) -> BoxFuture<'a, io::Result<Stream>> {
         Box::pin(async {
             let far = self.0.dial(address).await?;
             let (near, end) = duplex(64 << 10);
-            tokio::spawn(flatter(near, far));
+            match self.1 {
+                Lie::Stored => {
+                    tokio::spawn(flatter(near, far, Lane::Replication, Flatterer::default()))
+                }
+                Lie::Elected => tokio::spawn(flatter(near, far, Lane::Urgent, Voters)),
+            };
             Ok(Box::new(end) as Stream)
         })
     }
@@ -129,17 +143,27 @@ const ANSWER: (usize, usize) = (21, 19);
 const LANE_AT: usize = 44;
 const CHECKSUM_BYTES: usize = 4;
 
-async fn flatter(mut near: DuplexStream, mut far: Stream) -> io::Result<()> {
+/// Comes between a member and another on one lane.
+trait Liar {
+    fn request(&mut self, frame: Frame, to_near: &mut BytesMut, to_far: &mut BytesMut);
+    fn reply(&mut self, frame: Frame, to_near: &mut BytesMut);
+}
+
+async fn flatter(
+    mut near: DuplexStream,
+    mut far: Stream,
+    lane: Lane,
+    mut flatterer: impl Liar,
+) -> io::Result<()> {
     let hello = first_words(&mut near, HELLO).await?;
     far.write_all(&hello).await?;
     let answer = first_words(&mut far, ANSWER).await?;
     near.write_all(&answer).await?;
-    if hello[LANE_AT] != Lane::Replication as u8 {
+    if hello[LANE_AT] != lane as u8 {
         return copy_bidirectional(&mut near, &mut far).await.map(drop);
     }
     let decoder = || Decoder::new(BytesMut::new(), PAYLOAD_BYTES_MAX);
     let (mut requests, mut replies) = (decoder(), decoder());
-    let mut flatterer = Flatterer::default();
     loop {
         let (mut to_near, mut to_far) = (BytesMut::new(), BytesMut::new());
         let read = tokio::select! {
@@ -180,7 +204,7 @@ struct Flatterer {
     flattered: BTreeSet<u64>,
 }
 
-impl Flatterer {
+impl Liar for Flatterer {
     fn request(&mut self, frame: Frame, to_near: &mut BytesMut, to_far: &mut BytesMut) {
         let Frame { group, kind, id, payload } = frame;
         frame::encode(to_far, group, kind, id, |out| out.extend_from_slice(&payload));
@@ -209,5 +233,35 @@ impl Flatterer {
         {
             self.accepted = Some(id >> 32);
         }
+    }
+}
+
+/// Tells whoever wants to succeed a leader that it is to, and has the vote, whatever its log is
+/// like.
+struct Voters;
+
+impl Liar for Voters {
+    fn request(&mut self, frame: Frame, to_near: &mut BytesMut, to_far: &mut BytesMut) {
+        let Frame { group, kind, id, payload } = frame;
+        let reply = match Message::decode(kind, payload.clone()) {
+            Ok(Message::Request(Request::Vote(request))) if request.leadership_transfer => {
+                let VoteRequest { vote, last, .. } = request;
+                Reply::Vote(VoteReply { vote, granted: true, last })
+            }
+            Ok(Message::Request(Request::Vacancy(_))) => {
+                Reply::Vacancy(VacancyReply { vacant: true, last: None })
+            }
+            _ => {
+                frame::encode(to_far, group, kind, id, |out| out.extend_from_slice(&payload));
+                return;
+            }
+        };
+        let reply = Message::Reply(reply);
+        frame::encode(to_near, group, reply.kind(), id, |out| reply.encode(out));
+    }
+
+    fn reply(&mut self, frame: Frame, to_near: &mut BytesMut) {
+        let Frame { group, kind, id, payload } = frame;
+        frame::encode(to_near, group, kind, id, |out| out.extend_from_slice(&payload));
     }
 }

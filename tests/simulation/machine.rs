@@ -19,12 +19,13 @@ use orrery::{
 };
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use tempfile::TempDir;
-use tokio::runtime::{Builder, RngSeed, Runtime, UnhandledPanic};
+use tokio::runtime::{Builder, RngSeed, Runtime};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     crash_image::take_image,
     door::{self, Door},
+    lies::{Flattery, Lie},
     network::{Card, Orders},
 };
 
@@ -57,6 +58,8 @@ pub(crate) enum Broken {
     VoteForgotten,
     /// A leader takes its own word for that of a quorum.
     QuorumOfOne,
+    /// A member that wants to succeed a leader that is gone does so and asks nobody.
+    ElectedUnasked,
     /// Syncing the log does nothing.
     NoSync,
 }
@@ -156,7 +159,6 @@ impl Machine {
             .enable_time()
             .start_paused(true)
             .rng_seed(RngSeed::from_bytes(&self.random.random::<[u8; 32]>()))
-            .unhandled_panic(UnhandledPanic::ShutdownRuntime)
             .build()
             .unwrap();
         let shared = Arc::new(Mutex::new(Shared::default()));
@@ -177,12 +179,13 @@ impl Machine {
         });
         let files: Arc<dyn Files> = match self.broken {
             Broken::NoSync => Arc::new(super::lies::NoSync(Arc::new(self.files.clone()))),
-            Broken::Not | Broken::VoteForgotten | Broken::QuorumOfOne => {
+            Broken::Not | Broken::VoteForgotten | Broken::QuorumOfOne | Broken::ElectedUnasked => {
                 Arc::new(self.files.clone())
             }
         };
         let network: Arc<dyn orrery::raft::network::Network> = match self.broken {
-            Broken::QuorumOfOne => Arc::new(super::lies::Flattery(card)),
+            Broken::QuorumOfOne => Arc::new(Flattery(card, Lie::Stored)),
+            Broken::ElectedUnasked => Arc::new(Flattery(card, Lie::Elected)),
             Broken::Not | Broken::VoteForgotten | Broken::NoSync => Arc::new(card),
         };
         Options {

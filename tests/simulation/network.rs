@@ -145,6 +145,8 @@ pub(crate) async fn serve(Orders { mut received, gone }: Orders) {
         });
         while work.try_join_next().is_some() {}
     }
+    // The next process finds the port free.
+    work.shutdown().await;
 }
 
 async fn dial(host: String, port: u16, answer: oneshot::Sender<io::Result<DuplexStream>>) {

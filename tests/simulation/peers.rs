@@ -13,7 +13,7 @@ use orrery::{
         PAYLOAD_BYTES_MAX,
         message::{
             AppendReply, AppendRequest, Failed, SnapshotReply, SnapshotStart, TransferReply,
-            TransferRequest, VoteReply, VoteRequest,
+            TransferRequest, VacancyReply, VacancyRequest, VoteReply, VoteRequest,
         },
         peers::{
             AppendRequests, Gate, Handler, Identity, Options, PeerError, Peers, Refusal,
@@ -72,6 +72,14 @@ impl Handler for Echo {
         _: MemberId,
         _: TransferRequest,
     ) -> BoxFuture<'_, Result<TransferReply, Failed>> {
+        unused()
+    }
+
+    fn vacancy(
+        &self,
+        _: MemberId,
+        _: VacancyRequest,
+    ) -> BoxFuture<'_, Result<VacancyReply, Failed>> {
         unused()
     }
 

@@ -14,7 +14,7 @@ use rand::{
     rngs::StdRng,
     seq::{IndexedRandom, SliceRandom},
 };
-use tokio::runtime::{Builder, RngSeed, Runtime, UnhandledPanic};
+use tokio::runtime::{Builder, RngSeed, Runtime};
 
 use super::{
     check, clients,
@@ -23,7 +23,7 @@ use super::{
     history::{Fate, History},
     machine::{self, Broken, Death, MEMBERS, Machine, STEP, host},
     nemesis::{Fault, Nemesis},
-    network,
+    network, panics,
 };
 
 /// Clients find a cluster that works, at first.
@@ -108,6 +108,7 @@ impl fmt::Debug for Finding {
 /// # Errors
 /// Something is wrong.
 pub(crate) fn run(seed: u64, broken: Broken) -> Result<Report, Finding> {
+    panics::watch();
     let history = History::default();
     let outcome = catch_unwind(AssertUnwindSafe(|| {
         let mut world = World::new(seed, broken, history.clone());
@@ -192,7 +193,6 @@ impl World {
             .enable_time()
             .start_paused(true)
             .rng_seed(RngSeed::from_bytes(&random.random::<[u8; 32]>()))
-            .unhandled_panic(UnhandledPanic::ShutdownRuntime)
             .build()
             .unwrap();
         history.book().watchers = clients::watchers();
@@ -279,10 +279,16 @@ impl World {
         }
         self.network.step().map_err(|error| format!("the network: {error}"))?;
         self.clients.block_on(async { tokio::time::sleep(STEP).await });
+        if let Some(panic) = panics::take() {
+            return Err(format!("a client: {panic}"));
+        }
         let mut order: [usize; MEMBERS] = std::array::from_fn(|index| index);
         order.shuffle(&mut self.random);
         for index in order {
             self.machines[index].step(self.now);
+            if let Some(panic) = panics::take() {
+                return Err(format!("m{}: {panic}", index + 1));
+            }
             self.look_after(index)?;
         }
         Ok(())

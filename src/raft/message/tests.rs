@@ -3,6 +3,7 @@
 use proptest::{collection::vec, option, prelude::*};
 
 use super::*;
+use crate::log::EntryKind;
 
 fn vote() -> impl Strategy<Value = Vote> {
     (any::<u64>(), any::<u64>(), any::<bool>()).prop_map(|(term, node, committed)| Vote {
@@ -44,6 +45,7 @@ fn request() -> impl Strategy<Value = Request> {
         (vote(), any::<u64>(), last()).prop_map(|(from, to, last)| {
             Request::Transfer(TransferRequest { from, to: MemberId(to), last })
         }),
+        vote().prop_map(|vote| Request::Vacancy(VacancyRequest { vote })),
         payload().prop_map(Request::Call),
     ]
 }
@@ -57,6 +59,8 @@ fn reply() -> impl Strategy<Value = Reply> {
             .prop_map(|(vote, granted, last)| Reply::Vote(VoteReply { vote, granted, last })),
         Just(Reply::Transfer(TransferReply::Accepted)),
         any::<String>().prop_map(|reason| Reply::Transfer(TransferReply::Refused(reason))),
+        (any::<bool>(), option::of(log_id()))
+            .prop_map(|(vacant, last)| Reply::Vacancy(VacancyReply { vacant, last })),
         payload().prop_map(Reply::Call),
         vote().prop_map(|vote| Reply::Snapshot(SnapshotReply { vote })),
         any::<String>().prop_map(|reason| Reply::Failed(Failed(reason))),

@@ -289,7 +289,11 @@ impl Current {
                 self.fail(PeerError::Failed(failed));
                 return Ok(());
             }
-            Reply::Vote(_) | Reply::Transfer(_) | Reply::Call(_) | Reply::Snapshot(_) => {
+            Reply::Vote(_)
+            | Reply::Transfer(_)
+            | Reply::Vacancy(_)
+            | Reply::Call(_)
+            | Reply::Snapshot(_) => {
                 return Err(wire::Error::Misplaced(Message::Reply(reply).kind()));
             }
         };

@@ -87,6 +87,7 @@ async fn answer(handler: &dyn Handler, from: MemberId, request: Request) -> Repl
         Request::Append(append) => handler.append(from, append).await.map(Reply::Append),
         Request::Vote(vote) => handler.vote(from, vote).await.map(Reply::Vote),
         Request::Transfer(transfer) => handler.transfer(from, transfer).await.map(Reply::Transfer),
+        Request::Vacancy(vacancy) => handler.vacancy(from, vacancy).await.map(Reply::Vacancy),
         Request::Call(call) => handler.call(from, call).await.map(Reply::Call),
     };
     reply.unwrap_or_else(Reply::Failed)

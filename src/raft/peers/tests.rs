@@ -125,6 +125,14 @@ impl Handler for TestHandler {
             .boxed()
     }
 
+    fn vacancy(
+        &self,
+        _: MemberId,
+        request: VacancyRequest,
+    ) -> BoxFuture<'_, Result<VacancyReply, Failed>> {
+        async move { Ok(VacancyReply { vacant: request.vote.committed, last: None }) }.boxed()
+    }
+
     fn transfer(
         &self,
         _: MemberId,
