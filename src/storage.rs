@@ -25,7 +25,7 @@ use std::{
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 
-use crate::types::LogId;
+use crate::types::{LogId, Revision};
 use engine::{Engine, Generation};
 use tables::Table;
 
@@ -84,12 +84,20 @@ pub struct Sizes {
     pub in_use: u64,
 }
 
+/// When a version of a key was written, and its row in [`Table::Versions`].
+pub type Found = (Revision, Bytes);
+
 /// What rows can be read from: a [`Snapshot`], or a [`Batch`] with all that it has changed.
 pub trait Rows {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Bytes>, Error>;
 
-    /// The first row at or behind `from`.
-    fn first(&self, table: Table, from: &[u8]) -> Result<Option<(Bytes, Bytes)>, Error>;
+    /// Rows by their keys, in the order of `keys`. Costs less for each than [`Rows::get`], least
+    /// when the keys are sorted.
+    fn get_all(&self, table: Table, keys: &[&[u8]]) -> Result<Vec<Option<Bytes>>, Error>;
+
+    /// The newest version of a user key at or before a revision, tombstones included. `key` is
+    /// [`tables::escaped`].
+    fn newest_version(&self, key: &[u8], at: Revision) -> Result<Option<Found>, Error>;
 
     /// Rows in order of their keys; stands on none before the first [`Cursor::seek`].
     fn cursor(&self, table: Table) -> Cursor<'_>;

@@ -10,7 +10,7 @@ COMPARE = ETCD_BIN=$(PEERS)/etcd cargo bench --bench compare --
 TESTED_BIN = $${ORRERY_BIN:-$$(cargo test --release --quiet --no-run --test command_line >&2 \
 	&& echo $(ORRERY))}
 
-.PHONY: peers interop cluster-tests cluster-tests-etcd fault-rounds big-restart bench gap compose-test
+.PHONY: peers interop cluster-tests cluster-tests-etcd fault-rounds big-restart bench bench-parts gap compose-test
 
 peers: ## build the etcd to compare with (a minute; then cached)
 	@tests/interop/build-peers.sh
@@ -34,6 +34,9 @@ big-restart: ## 1 GiB loaded, SIGKILL, restart: time to the first get, and memor
 
 bench: ## throughput, latency and server CPU per operation beside etcd
 	$(COMPARE) speed
+
+bench-parts: ## what applying, ranges and log appends cost by themselves
+	cargo bench --bench apply --bench range --bench log_append
 
 gap: ## time without acknowledged writes when the leader is killed or stopped, beside etcd
 	$(COMPARE) gap

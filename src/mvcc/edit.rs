@@ -50,7 +50,7 @@ impl<'edit, 'batch> Edit<'edit, 'batch> {
 
     /// The current version of a key.
     pub fn live(&self, key: &[u8]) -> Result<Option<Version>, Error> {
-        index::live(self.rows(), key, self.revision())
+        index::live(self.rows(), key, self.head().revision)
     }
 
     /// Writes a new version of a key over `previous`, which is what [`Edit::live`] finds.

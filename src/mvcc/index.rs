@@ -19,6 +19,10 @@ use crate::{
 /// steps.
 const NEAR: usize = 8;
 
+/// Versions that are read from the store at once: enough to save, and few enough that the blocks
+/// held meanwhile stay small.
+const READ_AT_ONCE: usize = 256;
+
 /// A version of a key that is not a tombstone, without its value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Version {
@@ -41,10 +45,32 @@ impl Version {
 
     /// The version with its key and value.
     pub fn read(&self, rows: &dyn Rows) -> Result<KeyValue, Error> {
-        let row = rows
-            .get(Table::Revisions, &tables::revision_key(self.at))?
-            .ok_or_else(|| Table::Revisions.corrupt(format!("{:?} is missing", self.at)))?;
-        Ok(history::decode(row)?.kv)
+        self.decode(rows.get(Table::Revisions, &tables::revision_key(self.at))?)
+    }
+
+    /// Versions with their keys and values, in the same order.
+    pub fn read_all(versions: &[Version], rows: &dyn Rows) -> Result<Vec<KeyValue>, Error> {
+        if let [version] = versions {
+            return Ok(vec![version.read(rows)?]);
+        }
+        // Neighbours in the table of revisions are found together.
+        let mut order: Vec<usize> = (0..versions.len()).collect();
+        order.sort_unstable_by_key(|number| versions[*number].at);
+        let mut kvs = vec![KeyValue::default(); versions.len()];
+        for numbers in order.chunks(READ_AT_ONCE) {
+            let keys: Vec<_> =
+                numbers.iter().map(|number| tables::revision_key(versions[*number].at)).collect();
+            let keys: Vec<&[u8]> = keys.iter().map(|key| key.as_slice()).collect();
+            for (number, row) in numbers.iter().zip(rows.get_all(Table::Revisions, &keys)?) {
+                kvs[*number] = versions[*number].decode(row)?;
+            }
+        }
+        Ok(kvs)
+    }
+
+    fn decode(&self, row: Option<Bytes>) -> Result<KeyValue, Error> {
+        let missing = || Table::Revisions.corrupt(format!("{:?} is missing", self.at));
+        Ok(history::decode(row.ok_or_else(missing)?)?.kv)
     }
 
     /// The version as a keys-only range shows it, which etcd answers from its index alone: without
@@ -73,11 +99,8 @@ pub(super) fn newest(
     at: Revision,
 ) -> Result<Option<(Revision, VersionRow)>, Error> {
     let key = tables::escaped(key);
-    let Some((row_key, row)) = rows.first(Table::Versions, &tables::version_key(&key, at))? else {
-        return Ok(None);
-    };
-    let (found, main, row) = parse(&row_key, &row)?;
-    Ok((found == key).then_some((main, row)))
+    let Some((main, row)) = rows.newest_version(&key, at)? else { return Ok(None) };
+    Ok(Some((main, decode(&row)?)))
 }
 
 /// Keys of a range that exist at one revision, in order.
@@ -170,6 +193,9 @@ impl Walk<'_> {
 fn parse<'a>(key: &'a [u8], row: &[u8]) -> Result<(&'a [u8], Revision, VersionRow), Error> {
     let (key, main) =
         tables::parse_version_key(key).ok_or_else(|| Table::Versions.corrupt("key"))?;
-    let row = VersionRow::decode(row).ok_or_else(|| Table::Versions.corrupt("version"))?;
-    Ok((key, main, row))
+    Ok((key, main, decode(row)?))
+}
+
+fn decode(row: &[u8]) -> Result<VersionRow, Error> {
+    VersionRow::decode(row).ok_or_else(|| Table::Versions.corrupt("version"))
 }

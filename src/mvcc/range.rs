@@ -1,6 +1,9 @@
 //! Range with all of its options, as etcd answers it.
 
-use super::{Error, Head, index::Live};
+use super::{
+    Error, Head,
+    index::{Live, Version},
+};
 use crate::{
     proto::{
         etcdserverpb::{
@@ -21,15 +24,18 @@ pub fn range(rows: &dyn Rows, head: Head, request: &RangeRequest) -> Result<Rang
     let wanted = scan_limit(request);
 
     let mut live = Live::over(rows, &range, at)?;
-    let (mut kvs, mut count) = (Vec::new(), 0);
+    let (mut kvs, mut versions, mut count) = (Vec::new(), Vec::new(), 0);
     while let Some(version) = live.step()? {
         count += 1;
-        if kvs.len() < wanted {
-            kvs.push(match without_values {
-                true => version.key_only(live.key()?),
-                false => version.read(rows)?,
-            });
+        if kvs.len() + versions.len() < wanted {
+            match without_values {
+                true => kvs.push(version.key_only(live.key()?)),
+                false => versions.push(version),
+            }
         }
+    }
+    if !without_values {
+        kvs = Version::read_all(&versions, rows)?;
     }
 
     kvs.retain(|kv| passes(request, kv));

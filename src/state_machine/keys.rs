@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::{Failure, Rejection};
 use crate::{
     lease,
-    mvcc::{self, Edit, Head, Live},
+    mvcc::{self, Edit, Head, Live, Version},
     proto::etcdserverpb::{
         DeleteRangeRequest, DeleteRangeResponse, PutRequest, PutResponse, ResponseHeader,
     },
@@ -69,17 +69,19 @@ pub(super) fn delete_range(
 ) -> Result<DeleteRangeResponse, storage::Error> {
     let range = KeyRange::from_wire(request.key, request.range_end);
     let mut live = Live::over(edit.rows(), &range, edit.head().revision)?;
-    let (mut doomed, mut prev_kvs) = (Vec::new(), Vec::new());
+    let (mut keys, mut versions) = (Vec::new(), Vec::new());
     while let Some(version) = live.step()? {
-        doomed.push((live.key()?, version.lease));
-        if request.prev_kv {
-            prev_kvs.push(version.read(edit.rows())?);
-        }
+        keys.push(live.key()?);
+        versions.push(version);
     }
     drop(live);
-    let deleted = i64::try_from(doomed.len()).expect("keys fit into memory");
-    for (key, lease) in doomed {
-        delete(edit, key, lease);
+    let prev_kvs = match request.prev_kv {
+        true => Version::read_all(&versions, edit.rows())?,
+        false => Vec::new(),
+    };
+    let deleted = i64::try_from(keys.len()).expect("keys fit into memory");
+    for (key, version) in keys.into_iter().zip(versions) {
+        delete(edit, key, version.lease);
     }
     Ok(DeleteRangeResponse { header: header(edit.head()), deleted, prev_kvs })
 }

@@ -3,27 +3,42 @@
 use std::cell::RefCell;
 
 use bytes::Bytes;
-use rocksdb::{DBRawIterator, ReadOptions, WriteBatch};
+use rocksdb::{DBRawIterator, WriteBatch};
 
 use super::{
-    Cursor, Error, Rows, Snapshot,
+    Cursor, Error, Found, Rows, Snapshot,
     cursor::Overlay,
-    engine::engine_error,
+    snapshot,
     tables::{self, MetaKey, Table},
 };
-use crate::types::LogId;
+use crate::types::{LogId, Revision};
 
 /// Changes on top of a snapshot. Nothing is stored before [`Batch::write`].
 pub struct Batch<'a> {
     snapshot: &'a Snapshot,
     changes: Overlay,
-    /// Kept between look-ups: making an iterator costs more than a seek.
-    seeker: RefCell<Option<DBRawIterator<'a>>>,
+    searches: RefCell<Searches<'a>>,
+}
+
+/// Searches for stored versions.
+#[derive(Default)]
+struct Searches<'a> {
+    /// Kept between searches: making an iterator costs more than a seek.
+    seeker: Option<DBRawIterator<'a>>,
+    /// The search before, since most keys are looked up twice: compared and then written.
+    latest: Option<Search>,
+}
+
+/// What was stored of a user key at a revision, and thus since the version that was found.
+struct Search {
+    key: Vec<u8>,
+    at: Revision,
+    found: Option<Found>,
 }
 
 impl<'a> Batch<'a> {
     pub(super) fn new(snapshot: &'a Snapshot) -> Batch<'a> {
-        Batch { snapshot, changes: Overlay::new(), seeker: RefCell::new(None) }
+        Batch { snapshot, changes: Overlay::new(), searches: RefCell::default() }
     }
 
     pub fn put(&mut self, table: Table, key: &[u8], value: impl Into<Bytes>) {
@@ -58,19 +73,20 @@ impl<'a> Batch<'a> {
         self.snapshot.generation().write(batch)
     }
 
-    /// The first stored row at or behind `from`, whatever this batch has changed.
-    fn first_stored(&self, from: &[u8]) -> Result<Option<(Bytes, Bytes)>, Error> {
-        let mut kept = self.seeker.borrow_mut();
-        let seeker = kept.get_or_insert_with(|| self.snapshot.raw_iterator(ReadOptions::default()));
-        seeker.seek(from);
-        let Some((key, value)) = seeker.item() else {
-            seeker.status().map_err(engine_error)?;
-            return Ok(None);
-        };
-        if key[0] != from[0] {
-            return Ok(None);
+    /// [`Rows::newest_version`] of what is stored, whatever this batch has changed.
+    fn stored_version(&self, key: &[u8], at: Revision) -> Result<Option<Found>, Error> {
+        let Searches { seeker, latest } = &mut *self.searches.borrow_mut();
+        if let Some(latest) = latest
+            && latest.key == key
+            && at <= latest.at
+            && latest.found.as_ref().is_none_or(|(main, _)| *main <= at)
+        {
+            return Ok(latest.found.clone());
         }
-        Ok(Some((Bytes::copy_from_slice(&key[1..]), Bytes::copy_from_slice(value))))
+        let seeker = seeker.get_or_insert_with(|| self.snapshot.version_seeker());
+        let found = snapshot::seek_version(seeker, key, at)?;
+        *latest = Some(Search { key: key.to_vec(), at, found: found.clone() });
+        Ok(found)
     }
 }
 
@@ -82,23 +98,35 @@ impl Rows for Batch<'_> {
         }
     }
 
-    fn first(&self, table: Table, from: &[u8]) -> Result<Option<(Bytes, Bytes)>, Error> {
-        let full = table.key(from);
-        let stored = self.first_stored(&full)?;
-        let mut changed = self.changes.range(full..).take_while(|(key, _)| key[0] == table as u8);
-        let Some((key, value)) = changed.next() else { return Ok(stored) };
-        if stored.as_ref().is_some_and(|(stored, _)| stored.as_ref() < &key[1..]) {
+    fn get_all(&self, table: Table, keys: &[&[u8]]) -> Result<Vec<Option<Bytes>>, Error> {
+        let keys: Vec<Vec<u8>> = keys.iter().map(|key| table.key(key)).collect();
+        let mut rows = self.snapshot.get_stored(&keys)?;
+        for (key, row) in keys.iter().zip(&mut rows) {
+            if let Some(changed) = self.changes.get(key) {
+                row.clone_from(changed);
+            }
+        }
+        Ok(rows)
+    }
+
+    fn newest_version(&self, key: &[u8], at: Revision) -> Result<Option<Found>, Error> {
+        let stored = self.stored_version(key, at)?;
+        let from = tables::version_key(key, at);
+        let changed = self.changes.range(Table::Versions.key(&from)..).next();
+        let Some((row_key, row)) = changed else { return Ok(stored) };
+        let Some(main) = snapshot::version_of(key, row_key)? else { return Ok(stored) };
+        if stored.as_ref().is_some_and(|(stored, _)| *stored > main) {
             return Ok(stored);
         }
-        if let Some(value) = value {
-            return Ok(Some((Bytes::copy_from_slice(&key[1..]), value.clone())));
+        if let Some(row) = row {
+            return Ok(Some((main, row.clone())));
         }
         // Rows that this batch removed stand in the way.
-        let mut cursor = self.cursor(table);
-        cursor.seek(from)?;
-        Ok(cursor
-            .row()
-            .map(|(key, value)| (Bytes::copy_from_slice(key), Bytes::copy_from_slice(value))))
+        let mut cursor = self.cursor(Table::Versions);
+        cursor.seek(&from)?;
+        let Some((row_key, row)) = cursor.row() else { return Ok(None) };
+        let main = snapshot::version_of(key, &Table::Versions.key(row_key))?;
+        Ok(main.map(|main| (main, Bytes::copy_from_slice(row))))
     }
 
     fn cursor(&self, table: Table) -> Cursor<'_> {

@@ -10,8 +10,8 @@ use std::{
 };
 
 use rocksdb::{
-    BlockBasedOptions, Cache, DB, DBCompressionType, Env, FlushOptions, Options, WriteBatch,
-    WriteOptions, properties,
+    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType,
+    DEFAULT_COLUMN_FAMILY_NAME, Env, FlushOptions, Options, WriteBatch, WriteOptions, properties,
 };
 
 use super::{
@@ -183,10 +183,16 @@ impl Engine {
 impl Generation {
     fn open(options: &Options, path: Option<PathBuf>, number: u64) -> Result<Generation, Error> {
         let place = path.as_deref().unwrap_or(Path::new("/state"));
-        let db = DB::open(options, place)
+        let rows = ColumnFamilyDescriptor::new(DEFAULT_COLUMN_FAMILY_NAME, options.clone());
+        let db = DB::open_cf_descriptors(options, place, [rows])
             .map_err(|error| Error::Files { path: place.into(), what: error.to_string() })?;
         let files = Files { path, retired: AtomicBool::new(false) };
         Ok(Generation { db, files, number, durable: Mutex::new(None) })
+    }
+
+    /// The only column family, which some of RocksDB's calls want named.
+    pub(super) fn rows(&self) -> &ColumnFamily {
+        self.db.cf_handle(DEFAULT_COLUMN_FAMILY_NAME).expect("it was opened by this name")
     }
 
     pub(super) fn number(&self) -> u64 {

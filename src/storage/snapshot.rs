@@ -3,14 +3,15 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use rocksdb::{DBPinnableSlice, DBRawIterator, ReadOptions};
+use rocksdb::{DBRawIterator, ReadOptions};
 use self_cell::self_cell;
 
 use super::{
-    Batch, Cursor, Error, Export, Position, Rows,
+    Batch, Cursor, Error, Export, Found, Position, Rows,
     engine::{Generation, engine_error},
     tables::{self, MetaKey, Table},
 };
+use crate::types::Revision;
 
 type Pinned<'a> = rocksdb::Snapshot<'a>;
 
@@ -53,16 +54,62 @@ impl Snapshot {
         position(self)
     }
 
+    /// Options for reading this picture.
+    fn options(&self) -> ReadOptions {
+        let mut options = ReadOptions::default();
+        options.set_snapshot(self.owned.borrow_dependent());
+        options
+    }
+
+    /// Walks all rows in order.
     pub(super) fn raw_iterator(&self, mut options: ReadOptions) -> DBRawIterator<'_> {
         options.set_snapshot(self.owned.borrow_dependent());
         self.generation().db.raw_iterator_opt(options)
     }
 
-    pub(super) fn get_stored(&self, key: &[u8]) -> Result<Option<DBPinnableSlice<'_>>, Error> {
+    /// For [`seek_version`].
+    pub(super) fn version_seeker(&self) -> DBRawIterator<'_> {
         let mut options = ReadOptions::default();
-        options.set_snapshot(self.owned.borrow_dependent());
-        self.generation().db.get_pinned_opt(key, &options).map_err(engine_error)
+        // The table behind may begin with many removed rows, which a search for a key behind all
+        // others would pass over one by one.
+        options.set_iterate_upper_bound([Table::Versions as u8 + 1]);
+        self.raw_iterator(options)
     }
+
+    /// Rows by their full keys.
+    pub(super) fn get_stored(&self, keys: &[Vec<u8>]) -> Result<Vec<Option<Bytes>>, Error> {
+        let generation = self.generation();
+        generation
+            .db
+            .batched_multi_get_cf_opt(generation.rows(), keys, keys.is_sorted(), &self.options())
+            .into_iter()
+            .map(|row| Ok(row.map_err(engine_error)?.map(|row| Bytes::copy_from_slice(&row))))
+            .collect()
+    }
+}
+
+/// [`Rows::newest_version`] by a [`Snapshot::version_seeker`].
+pub(super) fn seek_version(
+    seeker: &mut DBRawIterator<'_>,
+    key: &[u8],
+    at: Revision,
+) -> Result<Option<Found>, Error> {
+    seeker.seek(Table::Versions.key(&tables::version_key(key, at)));
+    let Some((row_key, row)) = seeker.item() else {
+        seeker.status().map_err(engine_error)?;
+        return Ok(None);
+    };
+    let main = version_of(key, row_key)?;
+    Ok(main.map(|main| (main, Bytes::copy_from_slice(row))))
+}
+
+/// When the version was written whose row has the full key `row_key`; `None` if it is none of
+/// `key`.
+pub(super) fn version_of(key: &[u8], row_key: &[u8]) -> Result<Option<Revision>, Error> {
+    let Some(row_key) = row_key.strip_prefix(&[Table::Versions as u8]) else { return Ok(None) };
+    let parsed = tables::parse_version_key(row_key);
+    let (found, main) = parsed.ok_or_else(|| Table::Versions.corrupt("key"))?;
+    Ok((found == key).then_some(main))
 }
 
 /// The position that a snapshot or a batch holds.
@@ -86,15 +133,17 @@ pub(super) fn position(rows: &dyn Rows) -> Result<Position, Error> {
 
 impl Rows for Snapshot {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Bytes>, Error> {
-        Ok(self.get_stored(&table.key(key))?.map(|row| Bytes::copy_from_slice(&row)))
+        let row = self.generation().db.get_pinned_opt(table.key(key), &self.options());
+        Ok(row.map_err(engine_error)?.map(|row| Bytes::copy_from_slice(&row)))
     }
 
-    fn first(&self, table: Table, from: &[u8]) -> Result<Option<(Bytes, Bytes)>, Error> {
-        let mut cursor = self.cursor(table);
-        cursor.seek(from)?;
-        Ok(cursor
-            .row()
-            .map(|(key, value)| (Bytes::copy_from_slice(key), Bytes::copy_from_slice(value))))
+    fn get_all(&self, table: Table, keys: &[&[u8]]) -> Result<Vec<Option<Bytes>>, Error> {
+        let keys: Vec<Vec<u8>> = keys.iter().map(|key| table.key(key)).collect();
+        self.get_stored(&keys)
+    }
+
+    fn newest_version(&self, key: &[u8], at: Revision) -> Result<Option<Found>, Error> {
+        seek_version(&mut self.version_seeker(), key, at)
     }
 
     fn cursor(&self, table: Table) -> Cursor<'_> {
