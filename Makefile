@@ -76,14 +76,15 @@ test: setup ## everything that must pass: check, then all tests; prints how long
 
 check: setup ## formatting, lints, documentation, house rules; with cargo-deny licences and advisories
 	cargo fmt --all --check
+	cargo fmt --manifest-path fuzz/Cargo.toml --check
 	cargo clippy --release --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings -A rustdoc::private-intra-doc-links' cargo doc --release --workspace --no-deps --document-private-items
 	cargo test --release --quiet --test tidy
 	@if command -v cargo-deny >/dev/null; then cargo deny check; \
 	else echo 'SKIPPED licences and advisories: cargo-deny is not installed'; fi
 
-fuzz: setup ## feed the decoders with garbage, 5 minutes each
-	@if [ -x fuzz/run ]; then fuzz/run; else echo 'make fuzz: not there yet' >&2; exit 1; fi
+fuzz: setup ## feed the decoders with garbage, 5 minutes each (SECONDS_EACH=300)
+	@SECONDS_EACH='$(or $(SECONDS_EACH),300)' fuzz/run
 
 simulate: setup ## three members in one process, with faults, from many seeds (SEEDS=2000) or one (SEED=7)
 	ORRERY_SIM_SEED='$(SEED)' ORRERY_SIM_SEEDS='$(or $(SEEDS),2000)' \

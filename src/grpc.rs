@@ -9,6 +9,7 @@ mod gate;
 mod header;
 mod kv;
 mod lease;
+mod limits;
 mod maintenance;
 mod method;
 mod metrics;
@@ -18,12 +19,11 @@ mod validate;
 pub mod version;
 mod watch;
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
-pub use self::metrics::Metrics;
 use self::{
     cluster::Cluster,
     gate::{Admission, Gate},
@@ -34,6 +34,7 @@ use self::{
     metrics::Proposals,
     require_leader::Leadership,
 };
+pub use self::{limits::Limits, metrics::Metrics};
 use crate::{
     node::{Caller, Node},
     proto::etcdserverpb::{
@@ -41,41 +42,6 @@ use crate::{
         maintenance_server::MaintenanceServer,
     },
 };
-
-/// What clients may ask for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// `--max-request-bytes`: largest request that may enter the log, in bytes.
-    pub max_request_bytes: usize,
-    /// `--max-txn-ops`: operations of a transaction, for each of its lists.
-    pub max_txn_ops: usize,
-    /// `--watch-progress-notify-interval`: idle time after which a watcher that asked for it is
-    /// told how far it has come.
-    pub progress_interval: Duration,
-    /// `--election-timeout`; a stream that asks for a leader is ended after three without one.
-    pub election_timeout: Duration,
-}
-
-impl Limits {
-    /// etcd's defaults.
-    pub const DEFAULT: Limits = Limits {
-        max_request_bytes: 1536 * 1024,
-        max_txn_ops: 128,
-        progress_interval: Duration::from_mins(10),
-        election_timeout: Duration::from_secs(1),
-    };
-}
-
-/// What a message may have beyond the request limit, so that a request that is a little too large
-/// is refused in etcd's words.
-const MESSAGE_OVERHEAD_BYTES: usize = 512 * 1024;
-
-impl Limits {
-    /// Largest message that is read at all, in bytes.
-    pub(crate) fn message_bytes_max(&self) -> usize {
-        self.max_request_bytes + MESSAGE_OVERHEAD_BYTES
-    }
-}
 
 /// All services, behind the gate. Cancel `stopping` to end the streams.
 pub fn router(

@@ -25,6 +25,8 @@ skip() {
 step check make --no-print-directory check
 # One build for everything: it makes the binary, too, which the Go tests then use.
 step tests cargo test --release --workspace --no-fail-fast
+# Builds for half a minute when the server's decoders have changed, in two when all is new.
+step fuzz fuzz/run 5
 if command -v go >/dev/null; then
     step interop make --no-print-directory interop ORRERY_BIN="$CARGO_TARGET_DIR/release/orrery"
 else

@@ -163,7 +163,7 @@ const LINE_COLUMNS_MAX: usize = 100;
 #[test]
 fn the_house_is_tidy() {
     let mut faults = Vec::new();
-    for folder in ["src", "tests", "benches"] {
+    for folder in ["src", "tests", "benches", "fuzz/src"] {
         visit(Path::new(folder), &mut |path, text| faults.extend(check(path, text)));
     }
     assert!(faults.is_empty(), "\n{}\n", faults.join("\n"));

@@ -17,6 +17,12 @@ use crate::{
     },
 };
 
+/// How many transactions may stand within each other. Each is two messages deep and the decoder
+/// reads at most 100, also when the transaction comes out of the log as a part of its command: one
+/// that got in and can't be read there would end every member. etcd's decoder goes deeper, and its
+/// only bound is `max-txn-ops`.
+const NESTED_MAX: usize = 32;
+
 /// Why a request makes no sense, whatever the store holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Invalid {
@@ -84,7 +90,7 @@ pub(crate) fn delete_range(request: &DeleteRangeRequest, limits: &Limits) -> Res
 }
 
 pub(crate) fn txn(request: &TxnRequest, limits: &Limits) -> Result<(), Invalid> {
-    txn_fields(request, limits.max_txn_ops)?;
+    txn_fields(request, limits.max_txn_ops, NESTED_MAX)?;
     overlap::check(&request.success)?;
     overlap::check(&request.failure)?;
     size(request, limits)
@@ -148,23 +154,27 @@ fn delete_range_fields(request: &DeleteRangeRequest) -> Result<(), Invalid> {
 }
 
 /// `allowance` is how many operations a level may have; a nested transaction gets what its parent
-/// left. Nesting itself is bounded by the decoder, which reads at most 100 messages deep.
-fn txn_fields(request: &TxnRequest, allowance: usize) -> Result<(), Invalid> {
+/// left. `depth` is how many may be nested in it.
+fn txn_fields(request: &TxnRequest, allowance: usize, depth: usize) -> Result<(), Invalid> {
     let TxnRequest { compare, success, failure } = request;
     let used = compare.len().max(success.len()).max(failure.len());
     let left = allowance.checked_sub(used).ok_or(Invalid::TooManyOperations)?;
     if compare.iter().any(|compare| compare.key.is_empty()) {
         return Err(Invalid::EmptyKey);
     }
-    success.iter().chain(failure).try_for_each(|operation| operation_fields(operation, left))
+    let mut operations = success.iter().chain(failure);
+    operations.try_for_each(|operation| operation_fields(operation, left, depth))
 }
 
-fn operation_fields(operation: &RequestOp, allowance: usize) -> Result<(), Invalid> {
+fn operation_fields(operation: &RequestOp, allowance: usize, depth: usize) -> Result<(), Invalid> {
     match &operation.request {
         Some(Request::RequestRange(request)) => range(request),
         Some(Request::RequestPut(request)) => put_fields(request),
         Some(Request::RequestDeleteRange(request)) => delete_range_fields(request),
-        Some(Request::RequestTxn(request)) => txn_fields(request, allowance),
+        Some(Request::RequestTxn(request)) => {
+            let depth = depth.checked_sub(1).ok_or(Invalid::TooManyOperations)?;
+            txn_fields(request, allowance, depth)
+        }
         None => Err(Invalid::EmptyOperation),
     }
 }

@@ -22,8 +22,12 @@ pub const HEADER_BYTES: usize = 4 + 4 + 4 + 1 + 8;
 /// hold.
 pub const PAYLOAD_BYTES_MAX: usize = 64 << 20;
 
-/// Room made for each read from a connection when little is known of what comes.
+/// Room made for reads from a connection when little is known of what comes.
 const READ_BYTES: usize = 64 << 10;
+
+/// A read has at least this much room. With less the rest of a buffer is given up: a payload that
+/// is kept keeps its whole buffer, so a buffer must be used up by many small frames.
+const READ_BYTES_MIN: usize = 8 << 10;
 
 /// Where the checksum stands in the header.
 const CRC_AT: usize = 4;
@@ -89,7 +93,9 @@ impl Decoder {
     /// The room grows with what a frame has shown of itself, so that a large frame is copied
     /// between growing buffers less than twice in all.
     pub fn space(&mut self) -> &mut BytesMut {
-        self.received.reserve(self.received.len().max(READ_BYTES));
+        if self.received.capacity() - self.received.len() < READ_BYTES_MIN {
+            self.received.reserve(self.received.len().max(READ_BYTES));
+        }
         &mut self.received
     }
 
@@ -217,6 +223,25 @@ mod tests {
         decoder.space().put_u32_le(PAYLOAD_BYTES_MAX as u32);
         assert_eq!(decoder.decode(), Ok(None));
         assert!(decoder.space().capacity() <= 4 * READ_BYTES);
+    }
+
+    #[test]
+    fn kept_payloads_hold_little_more_than_was_received() {
+        let bytes = encoded(&[Frame { group: 0, kind: 1, id: 2, payload: vec![7; 500].into() }]);
+        let mut decoder = Decoder::new(BytesMut::new(), MAXIMUM);
+        let (mut kept, mut allocated) = (Vec::new(), 0);
+        let mut end = 0;
+        for _ in 0..1000 {
+            let space = decoder.space();
+            if space.as_ptr() as usize != end {
+                allocated += space.capacity();
+            }
+            space.put_slice(&bytes);
+            kept.push(decoder.decode().unwrap().unwrap());
+            end = kept.last().map_or(0, |frame| frame.payload.as_ptr_range().end as usize);
+        }
+        let received = kept.len() * bytes.len();
+        assert!(allocated <= received + received / 4 + READ_BYTES, "{allocated} for {received}");
     }
 
     #[test]

@@ -7,6 +7,7 @@ use axum::{
     body::{self, Body},
     extract::Request,
 };
+use hyper::body::Bytes;
 use tonic::Status;
 
 use super::frames::PREFIX;
@@ -33,11 +34,21 @@ pub(super) async fn bounded(request: Request, limits: &Limits) -> Result<Request
     let bytes =
         body::to_bytes(body, PREFIX + limits.message_bytes_max()).await.map_err(status::of_body)?;
     let mut left = limits.max_txn_ops.saturating_mul(TIMES_MAX_TXN_OPS);
-    // One message is all that a good client sends, and a second one is not decoded beside it.
+    // One message is all that a good client sends. A second one would be decoded, too, only to be
+    // thrown away: it is left out.
+    let bytes = first_message(bytes);
     if bytes.get(PREFIX..).is_some_and(|txn| !fits(txn, &mut left, DEPTH_MAX)) {
         return Err(Invalid::TooManyOperations.into());
     }
     Ok(Request::from_parts(parts, Body::from(bytes)))
+}
+
+fn first_message(mut body: Bytes) -> Bytes {
+    if let Some([_, length @ ..]) = body.first_chunk::<PREFIX>() {
+        let length = usize::try_from(u32::from_be_bytes(*length)).unwrap_or(usize::MAX);
+        body.truncate(PREFIX.saturating_add(length));
+    }
+    body
 }
 
 /// Takes what a transaction holds from what is left; false when that is too little.
@@ -169,6 +180,17 @@ mod tests {
             [RequestOp { request: Some(request_op::Request::RequestTxn(txn(0, 200, 0))) }]
         );
         assert_eq!(refused(&message).await, Some(Code::InvalidArgument));
+    }
+
+    /// What ends the count in the first message must not hide a second one from it.
+    #[tokio::test]
+    async fn a_second_message_is_not_decoded() {
+        let first = [0, 0, 0, 0, 2, 0x1a, 0];
+        for second in [&[0, 0, 0x1f, 0, 0][..], &[0; 5], &[9]] {
+            let request = Request::new(Body::from([&first[..], second].concat()));
+            let kept = bounded(request, &LIMITS).await.unwrap().into_body();
+            assert_eq!(body::to_bytes(kept, usize::MAX).await.unwrap(), first.as_slice());
+        }
     }
 
     #[tokio::test]

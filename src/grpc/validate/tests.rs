@@ -1,7 +1,10 @@
 //! Each check of a request, and which of two faults is reported.
 
 use super::*;
-use crate::proto::etcdserverpb::Compare;
+use crate::proto::{
+    command::{Command, command::Operation},
+    etcdserverpb::Compare,
+};
 
 const LIMITS: Limits = Limits { max_request_bytes: 1000, max_txn_ops: 3, ..Limits::DEFAULT };
 
@@ -137,6 +140,32 @@ fn a_nested_transaction_gets_what_its_parent_left() {
     check(2, 2, Some(Invalid::TooManyOperations));
     check(3, 0, None);
     check(3, 1, Some(Invalid::TooManyOperations));
+}
+
+/// A transaction within a transaction, so many times.
+fn nested(times: usize) -> TxnRequest {
+    let innermost = TxnRequest { compare: compares(1), success: gets(1), ..Default::default() };
+    (0..times).fold(innermost, |inner, _| TxnRequest {
+        success: operations([Request::RequestTxn(inner)]),
+        ..Default::default()
+    })
+}
+
+/// What a decoder reads that has no command around it, members could not read in their log.
+#[test]
+fn what_is_let_in_comes_out_of_the_log() {
+    let limits = Limits { max_txn_ops: 1000, max_request_bytes: 1 << 20, ..LIMITS };
+    for times in 0..60 {
+        let request = nested(times);
+        if txn(&request, &limits).is_ok() {
+            let operation = Some(Operation::Txn(request));
+            let command = Command { operation, ..Default::default() };
+            let decoded = Command::decode(command.encode_to_vec().as_slice());
+            assert_eq!(decoded, Ok(command), "nested {times} times");
+        }
+    }
+    check(txn(&nested(NESTED_MAX), &limits), None);
+    check(txn(&nested(NESTED_MAX + 1), &limits), Some(Invalid::TooManyOperations));
 }
 
 #[test]

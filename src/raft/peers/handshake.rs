@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// No text protocol begins with a zero byte.
-pub(super) const MAGIC: &[u8; 8] = b"\0orrery\n";
+pub(crate) const MAGIC: &[u8; 8] = b"\0orrery\n";
 /// What this code speaks on a connection: the frames and all messages in them.
 pub(super) const FORMAT: u16 = 1;
 
@@ -108,7 +108,7 @@ impl Refusal {
 
 /// What received bytes begin with.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Opening {
+pub(crate) enum Opening {
     /// Too little to tell.
     More,
     Hello(Hello),
@@ -120,7 +120,7 @@ pub(super) enum Opening {
 }
 
 /// Judges what has been received so far; a whole hello is taken out of `received`.
-pub(super) fn opening(received: &mut BytesMut) -> Opening {
+pub(crate) fn opening(received: &mut BytesMut) -> Opening {
     let compared = received.len().min(MAGIC.len());
     if received[..compared] != MAGIC[..compared] {
         let is_text = received.first().is_some_and(u8::is_ascii_uppercase);
@@ -148,7 +148,7 @@ pub(super) fn opening(received: &mut BytesMut) -> Opening {
 }
 
 impl Hello {
-    fn encode(&self) -> BytesMut {
+    pub(crate) fn encode(&self) -> BytesMut {
         let mut out = BytesMut::with_capacity(PREFIX_BYTES + BODY_BYTES + CRC_BYTES);
         out.put_slice(MAGIC);
         out.put_u16_le(FORMAT);
@@ -185,13 +185,13 @@ impl Hello {
 
 /// What the dialled member says: its incarnation, and whether the dialler may go on.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Answer {
-    pub(super) incarnation: u64,
-    pub(super) verdict: Result<(), Refusal>,
+pub(crate) struct Answer {
+    pub(crate) incarnation: u64,
+    pub(crate) verdict: Result<(), Refusal>,
 }
 
 impl Answer {
-    pub(super) fn encode(&self) -> BytesMut {
+    pub(crate) fn encode(&self) -> BytesMut {
         let (code, mut reason) = match &self.verdict {
             Ok(()) => (0, String::new()),
             Err(refusal) => (refusal.code(), refusal.to_string()),
@@ -242,7 +242,7 @@ fn put_crc(out: &mut BytesMut) {
 
 /// The dialler's side: says hello and waits for the answer. The other side sends nothing after it
 /// until it is asked something, so nothing of it is lost here.
-pub(super) async fn introduce(stream: &mut Stream, hello: &Hello) -> io::Result<Answer> {
+pub(crate) async fn introduce(stream: &mut Stream, hello: &Hello) -> io::Result<Answer> {
     stream.write_all(&hello.encode()).await?;
     stream.flush().await?;
     Answer::read(stream).await

@@ -1,0 +1,64 @@
+//! In place of modules that know of the whole server, as little of them as the gate needs.
+
+/// The longest time to live, which the check of a request compares with.
+pub(crate) mod lease {
+    use std::time::Duration;
+
+    pub(crate) const TTL_MAX: Duration = Duration::from_secs(9_000_000_000);
+}
+
+/// Counters without a registry.
+pub(crate) mod metrics {
+    use prometheus_client::metrics::counter::Counter;
+    use tonic::Code;
+
+    #[derive(Clone, Default)]
+    pub(crate) struct Metrics {
+        pub(crate) received_bytes: Counter,
+        pub(crate) sent_bytes: Counter,
+        method: MethodCounters,
+    }
+
+    #[derive(Clone, Default)]
+    pub(crate) struct MethodCounters {
+        pub(crate) started: Counter,
+        pub(crate) messages_received: Counter,
+        pub(crate) messages_sent: Counter,
+        handled: Counter,
+    }
+
+    impl Metrics {
+        pub(crate) fn method(&self, _: usize) -> &MethodCounters {
+            &self.method
+        }
+    }
+
+    impl MethodCounters {
+        pub(crate) fn handled(&self, _: Code) -> &Counter {
+            &self.handled
+        }
+    }
+}
+
+/// Refusals as statuses, without etcd's codes and texts.
+pub(crate) mod status {
+    use tonic::{Code, Status};
+
+    use crate::grpc::{gate::Refusal, validate::Invalid};
+
+    impl From<Invalid> for Status {
+        fn from(invalid: Invalid) -> Status {
+            Status::new(Code::InvalidArgument, format!("{invalid:?}"))
+        }
+    }
+
+    impl From<Refusal> for Status {
+        fn from(refusal: Refusal) -> Status {
+            Status::new(Code::ResourceExhausted, format!("{refusal:?}"))
+        }
+    }
+
+    pub(crate) fn of_body(error: axum::Error) -> Status {
+        Status::from_error(error.into_inner())
+    }
+}
