@@ -105,6 +105,15 @@ impl Serving {
         self.member.ended().await
     }
 
+    /// Ends a member that has stopped by itself: what waits for it is answered, and connections end
+    /// as clients expect them to.
+    pub(super) async fn close(&self) {
+        self.member.stop().await;
+        self.stopping.cancel();
+        self.listeners.close();
+        self.listeners.wait().await;
+    }
+
     /// Hands over leadership, lets requests under way finish, closes the files.
     pub(super) async fn stop(&self) {
         self.member.hand_over().await;

@@ -63,7 +63,16 @@ async fn serve(config: Config, data_dir: DataDir, tls: Tls) -> anyhow::Result<Ex
             return Ok(ExitCode::SUCCESS);
         }
     };
-    let code = until_stopped(signals, watch(&serving), || serving.stop()).await;
+    let code = until_stopped(
+        signals,
+        async {
+            let code = watch(&serving).await;
+            let _ = tokio::time::timeout(LAST_ANSWERS, serving.close()).await;
+            code
+        },
+        || serving.stop(),
+    )
+    .await;
     info!("member stopped");
     Ok(code)
 }
@@ -199,11 +208,7 @@ async fn until_stopped<S: Future<Output = ()>>(
 ) -> ExitCode {
     tokio::select! {
         Some(signal) = signals.recv() => info!(signal, "received signal; stopping"),
-        code = ended => {
-            // What can still be answered is, and connections end as clients expect them to.
-            let _ = tokio::time::timeout(LAST_ANSWERS, stop()).await;
-            return code;
-        }
+        code = ended => return code,
     }
     tokio::select! {
         () = stop() => ExitCode::SUCCESS,

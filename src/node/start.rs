@@ -77,6 +77,7 @@ pub struct Running {
     members: watch::Receiver<Arc<Members>>,
     /// Told by others that there is no place for this member.
     refused: watch::Receiver<Option<Ended>>,
+    replies: Replies,
     incarnation: u64,
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -113,8 +114,8 @@ impl Running {
             keeper: keeper.clone(),
             election: options.timing.election,
         };
-        let (refused, refused_now) = watch::channel(None);
-        let gate = Arc::new(MembersGate::new(members_now.clone(), refused));
+        let (refuse, refused) = watch::channel(None);
+        let gate = Arc::new(MembersGate::new(members_now.clone(), refuse));
         let peers = Peers::new(connections(&options, gate.clone()));
         let ports = open_ports(&peers, &options.peer_listen).await?;
         let (raft, incoming, first_election) = Raft::start(Parts {
@@ -134,36 +135,40 @@ impl Running {
         gate.know(raft.participants());
 
         let (compacted, compacted_now) = watch::channel(None);
-        let members = members_now;
-        let told = (members.clone(), compacted_now);
-        let handles = Handles::new(&options, &raft, &storage, hub, replies, told);
+        let told = (members_now.clone(), compacted_now);
+        let handles = Handles::new(&options, &raft, &storage, hub, replies.clone(), told);
         let _ = keeper.set(handles.keeper.clone());
         let (answers, version) = (handles.answers, options.version.clone());
-        let known = members.clone();
-        let handler = Arc::new(MemberHandler { incoming, answers, members: known, version });
+        let members = members_now.clone();
+        let handler = Arc::new(MemberHandler { incoming, answers, members, version });
+        let members = members_now;
         ports.into_iter().for_each(|port| peers.serve(port, handler.clone()));
         options.founders.iter().for_each(|founder| set_addresses(&peers, founder));
         raft.run(first_election);
-
-        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-        let node = handles.node;
-        let introduction = Introduction::new(&options, founders);
-        let reconciling = options.timing.election;
+        let (introduction, timing) = (Introduction::new(&options, founders), options.timing);
         let background: [BoxFuture<'static, ()>; 8] = [
             handles.proposing,
             handles.reading,
             background::keep_leases(handles.keeper, raft.clone()).boxed(),
-            background::reconcile_members(raft.clone(), members.clone(), reconciling).boxed(),
+            background::reconcile_members(raft.clone(), members.clone(), timing.election).boxed(),
             background::retain(raft.clone(), storage.clone(), meter, options.retention).boxed(),
             background::compact(storage, compaction, compacted, raft.clone()).boxed(),
             address_members(peers.clone(), members.clone(), raft.participants()).boxed(),
-            introduce(node.clone(), raft.clone(), members.clone(), introduction).boxed(),
+            introduce(handles.node.clone(), raft.clone(), members.clone(), introduction).boxed(),
         ];
-        for work in background {
-            tasks.spawn(stop.clone().run_until_cancelled_owned(work));
-        }
-        let (refused, timing, incarnation) = (refused_now, options.timing, options.incarnation);
-        Ok(Running { node, raft, peers, members, refused, incarnation, tasks, stop, timing })
+        let (tasks, stop) = run_all(background);
+        Ok(Running {
+            node: handles.node,
+            raft,
+            peers,
+            members,
+            refused,
+            replies,
+            incarnation: options.incarnation,
+            tasks,
+            stop,
+            timing,
+        })
     }
 
     /// Returns when this member is known to the cluster and serves.
@@ -215,7 +220,18 @@ impl Running {
         self.peers.shutdown().await;
         self.tasks.close();
         self.tasks.wait().await;
+        // What was proposed and can't be applied here any more.
+        self.replies.forget_all();
     }
+}
+
+/// Runs the work in the background until the returned token is cancelled.
+fn run_all(background: [BoxFuture<'static, ()>; 8]) -> (TaskTracker, CancellationToken) {
+    let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+    for work in background {
+        tasks.spawn(stop.clone().run_until_cancelled_owned(work));
+    }
+    (tasks, stop)
 }
 
 /// What a member has on disk, open.

@@ -1,11 +1,12 @@
 //! The early election: when the leader's process dies, nobody waits for the election timeout.
 //!
-//! A process that dies leaves its connections closed, and its host refuses new ones at once. A voter
-//! that finds this asks the other voters whether they find it too. When a quorum does, the one of
-//! them with the longest log campaigns, and asks for votes as after a transfer of leadership: voters
-//! then do not wait for the old leader's lease to end. Nothing read here relies on that lease, and
-//! all else is an election like any other, so a wrong guess costs an election and no more. A host
-//! that dies and a network that loses packets refuse nothing: then the election timeout decides.
+//! A process that dies leaves its connections closed, and its host refuses new ones at once. A
+//! voter that finds this asks the other voters whether they find it too. When a quorum does, the
+//! one of them with the longest log campaigns, and asks for votes as after a transfer of
+//! leadership: voters then do not wait for the old leader's lease to end. Nothing read here relies
+//! on that lease, and all else is an election like any other, so a wrong guess costs an election
+//! and no more. A host that dies and a network that loses packets refuse nothing: then the election
+//! timeout decides.
 
 use std::io;
 

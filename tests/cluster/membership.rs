@@ -148,7 +148,6 @@ async fn the_list_is_changed_as_etcd_changes_it() {
 }
 
 #[tokio::test]
-#[ignore = "a client of a removed member may see a broken pipe; run by name until that is gone"]
 async fn growing_to_five_and_back_to_three_fails_no_request_and_loses_nothing() {
     let _turn = machine::exclusive();
     let mut cluster = Cluster::start(3).await;
