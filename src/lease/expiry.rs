@@ -25,6 +25,8 @@ pub struct ExpiryQueue {
 struct Timer {
     lease: Lease,
     deadline: Instant,
+    /// Its revocation may be in the log: nothing saves it.
+    revoking: bool,
 }
 
 /// How an attempt to renew a lease went.
@@ -65,8 +67,23 @@ impl ExpiryQueue {
     /// Starts over with the leases that are here: nobody could be renewed for a while, so each has
     /// what a new leader would give it.
     pub fn resume(&mut self, now: Instant, extension: Duration) {
-        let leases: Vec<Lease> = self.timers.values().map(|timer| timer.lease).collect();
+        let timers = std::mem::take(&mut self.timers);
+        let (revoking, leases): (Vec<_>, Vec<_>) =
+            timers.into_values().partition(|timer| timer.revoking);
+        let leases: Vec<Lease> = leases.into_iter().map(|timer| timer.lease).collect();
         self.promote(&leases, now, extension);
+        for timer in revoking {
+            self.set(timer.lease, now);
+            self.revoking(timer.lease.id);
+        }
+    }
+
+    /// The revocation of a lease is about to be proposed. It may be committed at any time from then
+    /// on, even after this leader was cut off from its quorum for a while.
+    pub fn revoking(&mut self, id: LeaseId) {
+        if let Some(timer) = self.timers.get_mut(&id) {
+            timer.revoking = true;
+        }
     }
 
     /// Leadership is lost: another member counts now.
@@ -84,7 +101,7 @@ impl ExpiryQueue {
     /// next leader would count from the old checkpoint: see [`ExpiryQueue::is_checkpointed`].
     pub fn renew(&mut self, id: LeaseId, now: Instant) -> Renewal {
         let Some(timer) = self.timers.get(&id) else { return Renewal::Unknown };
-        if timer.deadline <= now {
+        if timer.revoking || timer.deadline <= now {
             return Renewal::Expired;
         }
         let lease = timer.lease;
@@ -158,7 +175,7 @@ impl ExpiryQueue {
     fn set(&mut self, lease: Lease, deadline: Instant) {
         self.forget(lease.id);
         self.deadlines.insert((deadline, lease.id));
-        self.timers.insert(lease.id, Timer { lease, deadline });
+        self.timers.insert(lease.id, Timer { lease, deadline, revoking: false });
     }
 }
 
@@ -198,6 +215,20 @@ mod tests {
         assert_eq!(ids(queue.by_deadline()), [2, -3, 1]);
         queue.forget(LeaseId::from_wire(2).unwrap());
         assert_eq!(ids(queue.due(start + 10 * SECOND)), [-3, 1]);
+    }
+
+    #[test]
+    fn a_lease_whose_revocation_may_be_in_the_log_is_not_saved_by_a_pause() {
+        let (start, mut queue) = (Instant::now(), ExpiryQueue::default());
+        let (doomed, other) = (lease(1, 2, None), lease(2, 2, None));
+        queue.grant(doomed, start);
+        queue.grant(other, start);
+        queue.revoking(doomed.id);
+        queue.resume(start + 3 * SECOND, SECOND);
+        assert_eq!(queue.renew(doomed.id, start + 3 * SECOND), Renewal::Expired);
+        assert_eq!(ids(queue.due(start + 3 * SECOND)), [1]);
+        let renewed = Renewal::Renewed { ttl_secs: 2 };
+        assert_eq!(queue.renew(other.id, start + 3 * SECOND), renewed);
     }
 
     #[test]

@@ -177,6 +177,7 @@ impl LeaseKeeper {
     pub(crate) async fn turn(&self) -> bool {
         let work = self.timers(|timers, now| {
             let due: Vec<LeaseId> = timers.queue.due(now).take(REVOKE_MAX).collect();
+            due.iter().for_each(|id| timers.queue.revoking(*id));
             (due, timers.checkpoints(now))
         });
         let Some((due, fading)) = work else { return false };
