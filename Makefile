@@ -90,5 +90,4 @@ simulate: setup ## three members in one process, with faults, from many seeds (S
 	ORRERY_SIM_SEED='$(SEED)' ORRERY_SIM_SEEDS='$(or $(SEEDS),2000)' \
 	  cargo test --release --test simulation -- --nocapture three_members
 
-
 include tests/tests.mk
