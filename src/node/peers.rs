@@ -14,16 +14,10 @@ use tracing::warn;
 use crate::{
     cluster::Members,
     node::{Ended, answer::Answers},
-    proto::{
-        etcdserverpb::Member,
-        peer::{Reply, Request},
-    },
+    proto::{etcdserverpb::Member, peer},
     raft::{
         Incoming,
-        message::{
-            AppendReply, AppendRequest, Failed, SnapshotReply, SnapshotStart, TransferReply,
-            TransferRequest, VacancyReply, VacancyRequest, VoteReply, VoteRequest,
-        },
+        message::{AppendReply, Failed, Reply, Request, SnapshotReply, SnapshotStart},
         peers::{AppendRequests, Gate, Handler, Refusal, SnapshotChunks},
     },
     types::MemberId,
@@ -98,17 +92,27 @@ pub(crate) struct MemberHandler {
     pub(crate) version: String,
 }
 
-impl Handler for MemberHandler {
-    fn vote(&self, _: MemberId, request: VoteRequest) -> BoxFuture<'_, Result<VoteReply, Failed>> {
-        self.incoming.vote(request).boxed()
+impl MemberHandler {
+    async fn call(&self, request: Bytes) -> Result<Bytes, Failed> {
+        let request = peer::Request::decode(request).map_err(|error| Failed(error.to_string()))?;
+        let request = request.request.ok_or(Failed("an unknown kind of request".into()))?;
+        let reply = peer::Reply { reply: Some(self.answers.answer(request).await) };
+        Ok(Bytes::from(reply.encode_to_vec()))
     }
+}
 
-    fn append(
-        &self,
-        _: MemberId,
-        request: AppendRequest,
-    ) -> BoxFuture<'_, Result<AppendReply, Failed>> {
-        self.incoming.append(request).boxed()
+impl Handler for MemberHandler {
+    fn answer(&self, _: MemberId, request: Request) -> BoxFuture<'_, Result<Reply, Failed>> {
+        async move {
+            Ok(match request {
+                Request::Append(append) => Reply::Append(self.incoming.append(append).await?),
+                Request::Vote(vote) => Reply::Vote(self.incoming.vote(vote).await?),
+                Request::Transfer(order) => Reply::Transfer(self.incoming.transfer(order).await?),
+                Request::Vacancy(vacancy) => Reply::Vacancy(self.incoming.vacancy(vacancy).await),
+                Request::Call(call) => Reply::Call(self.call(call).await?),
+            })
+        }
+        .boxed()
     }
 
     fn append_stream(
@@ -117,32 +121,6 @@ impl Handler for MemberHandler {
         requests: AppendRequests,
     ) -> BoxStream<'_, Result<AppendReply, Failed>> {
         self.incoming.append_stream(requests)
-    }
-
-    fn transfer(
-        &self,
-        _: MemberId,
-        request: TransferRequest,
-    ) -> BoxFuture<'_, Result<TransferReply, Failed>> {
-        self.incoming.transfer(request).boxed()
-    }
-
-    fn vacancy(
-        &self,
-        _: MemberId,
-        request: VacancyRequest,
-    ) -> BoxFuture<'_, Result<VacancyReply, Failed>> {
-        self.incoming.vacancy(request).boxed()
-    }
-
-    fn call(&self, _: MemberId, request: Bytes) -> BoxFuture<'_, Result<Bytes, Failed>> {
-        async move {
-            let request = Request::decode(request).map_err(|error| Failed(error.to_string()))?;
-            let request = request.request.ok_or(Failed("an unknown kind of request".into()))?;
-            let reply = Reply { reply: Some(self.answers.answer(request).await) };
-            Ok(Bytes::from(reply.encode_to_vec()))
-        }
-        .boxed()
     }
 
     fn snapshot(

@@ -124,11 +124,8 @@ impl Incoming {
         })
     }
 
-    pub(crate) async fn vacancy(
-        &self,
-        request: message::VacancyRequest,
-    ) -> Result<message::VacancyReply, Failed> {
-        Ok(self.raft.confirm_vacancy(request).await)
+    pub(crate) async fn vacancy(&self, request: message::VacancyRequest) -> message::VacancyReply {
+        self.raft.confirm_vacancy(request).await
     }
 
     /// Takes in a snapshot chunk by chunk, beside the present state, and puts it in force at its

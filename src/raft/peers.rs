@@ -45,10 +45,7 @@ use self::{
     wire::Terms,
 };
 use super::{
-    message::{
-        AppendReply, AppendRequest, Failed, Reply, Request, SnapshotReply, SnapshotStart,
-        TransferReply, TransferRequest, VacancyReply, VacancyRequest, VoteReply, VoteRequest,
-    },
+    message::{AppendReply, AppendRequest, Failed, Reply, Request, SnapshotReply, SnapshotStart},
     network::{Listener, Network, PeerUrl, Tls},
 };
 use crate::{
@@ -103,18 +100,8 @@ pub type SnapshotChunks = ReceiverStream<Result<Bytes, SnapshotError>>;
 
 /// Answers what other members ask. A future is dropped when the connection ends.
 pub trait Handler: Send + Sync + 'static {
-    fn vote(
-        &self,
-        from: MemberId,
-        request: VoteRequest,
-    ) -> BoxFuture<'_, Result<VoteReply, Failed>>;
-
-    /// A single append: a heartbeat.
-    fn append(
-        &self,
-        from: MemberId,
-        request: AppendRequest,
-    ) -> BoxFuture<'_, Result<AppendReply, Failed>>;
+    /// What came over the urgent lane. A single append is a heartbeat.
+    fn answer(&self, from: MemberId, request: Request) -> BoxFuture<'_, Result<Reply, Failed>>;
 
     /// One reply for each request, in order. The stream ends after a conflict or a higher vote.
     fn append_stream(
@@ -122,20 +109,6 @@ pub trait Handler: Send + Sync + 'static {
         from: MemberId,
         requests: AppendRequests,
     ) -> BoxStream<'_, Result<AppendReply, Failed>>;
-
-    fn transfer(
-        &self,
-        from: MemberId,
-        request: TransferRequest,
-    ) -> BoxFuture<'_, Result<TransferReply, Failed>>;
-
-    fn vacancy(
-        &self,
-        from: MemberId,
-        request: VacancyRequest,
-    ) -> BoxFuture<'_, Result<VacancyReply, Failed>>;
-
-    fn call(&self, from: MemberId, request: Bytes) -> BoxFuture<'_, Result<Bytes, Failed>>;
 
     fn snapshot(
         &self,
@@ -300,51 +273,6 @@ impl Peers {
             Ok(result) => result,
             Err(_) => Err(PeerError::TimedOut),
         }
-    }
-
-    pub async fn vote(
-        &self,
-        to: MemberId,
-        request: VoteRequest,
-        limit: Duration,
-    ) -> Result<VoteReply, PeerError> {
-        let reply = self.request(to, Request::Vote(request), limit).await?;
-        let Reply::Vote(reply) = reply else { return Err(PeerError::WrongReply) };
-        Ok(reply)
-    }
-
-    /// A single append on the urgent lane: a heartbeat.
-    pub async fn append(
-        &self,
-        to: MemberId,
-        request: AppendRequest,
-        limit: Duration,
-    ) -> Result<AppendReply, PeerError> {
-        let reply = self.request(to, Request::Append(request), limit).await?;
-        let Reply::Append(reply) = reply else { return Err(PeerError::WrongReply) };
-        Ok(reply)
-    }
-
-    pub async fn transfer(
-        &self,
-        to: MemberId,
-        request: TransferRequest,
-        limit: Duration,
-    ) -> Result<TransferReply, PeerError> {
-        let reply = self.request(to, Request::Transfer(request), limit).await?;
-        let Reply::Transfer(reply) = reply else { return Err(PeerError::WrongReply) };
-        Ok(reply)
-    }
-
-    pub async fn vacancy(
-        &self,
-        to: MemberId,
-        request: VacancyRequest,
-        limit: Duration,
-    ) -> Result<VacancyReply, PeerError> {
-        let reply = self.request(to, Request::Vacancy(request), limit).await?;
-        let Reply::Vacancy(reply) = reply else { return Err(PeerError::WrongReply) };
-        Ok(reply)
     }
 
     /// An opaque request of the layer above.

@@ -17,7 +17,7 @@ use tracing::info;
 
 use super::{
     OpenMetrics, PeerError, Raft,
-    message::{VacancyReply, VacancyRequest},
+    message::{Reply, Request, VacancyReply, VacancyRequest},
     peers::Link,
     type_config::{log_id_from_open, log_id_to_open, vote_from_open, vote_to_open},
 };
@@ -63,8 +63,11 @@ impl Raft {
         let others = others.filter(|voter| *voter != self.id() && voter.0 != vote.node);
         let replies = join_all(others.map(async |other| {
             let limit = self.0.heartbeat * 2;
-            let reply = self.0.peers.vacancy(other, VacancyRequest { vote }, limit).await;
-            reply.ok().filter(|reply| reply.vacant).map(|reply| (reply.last, other))
+            let request = Request::Vacancy(VacancyRequest { vote });
+            match self.0.peers.request(other, request, limit).await {
+                Ok(Reply::Vacancy(reply)) if reply.vacant => Some((reply.last, other)),
+                _ => None,
+            }
         }));
         let confirmed: Vec<_> = replies.await.into_iter().flatten().collect();
         let last = self.last_entry();

@@ -6,14 +6,17 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures::{FutureExt, StreamExt, future::BoxFuture, stream::BoxStream};
+use futures::{
+    FutureExt, StreamExt,
+    future::{BoxFuture, ready},
+    stream::BoxStream,
+};
 use orrery::{
     proto::etcdserverpb::Member,
     raft::{
         PAYLOAD_BYTES_MAX,
         message::{
-            AppendReply, AppendRequest, Failed, SnapshotReply, SnapshotStart, TransferReply,
-            TransferRequest, VacancyReply, VacancyRequest, VoteReply, VoteRequest,
+            AppendReply, AppendRequest, Failed, Reply, Request, SnapshotReply, SnapshotStart,
         },
         peers::{
             AppendRequests, Gate, Handler, Identity, Options, PeerError, Peers, Refusal,
@@ -43,20 +46,17 @@ impl Gate for Open {
 /// Echoes calls, accepts appends, and does nothing else.
 struct Echo;
 
-fn unused<T>() -> BoxFuture<'static, Result<T, Failed>>
-where
-    T: Send + 'static,
-{
-    async { Err(Failed("unused".to_owned())) }.boxed()
+fn unused<T>() -> Result<T, Failed> {
+    Err(Failed("unused".to_owned()))
 }
 
 impl Handler for Echo {
-    fn vote(&self, _: MemberId, _: VoteRequest) -> BoxFuture<'_, Result<VoteReply, Failed>> {
-        unused()
-    }
-
-    fn append(&self, _: MemberId, _: AppendRequest) -> BoxFuture<'_, Result<AppendReply, Failed>> {
-        unused()
+    fn answer(&self, _: MemberId, request: Request) -> BoxFuture<'_, Result<Reply, Failed>> {
+        let reply = match request {
+            Request::Call(call) => Ok(Reply::Call(call)),
+            _ => unused(),
+        };
+        ready(reply).boxed()
     }
 
     fn append_stream(
@@ -67,33 +67,13 @@ impl Handler for Echo {
         requests.map(|request| Ok(AppendReply::Accepted(request.prev))).boxed()
     }
 
-    fn transfer(
-        &self,
-        _: MemberId,
-        _: TransferRequest,
-    ) -> BoxFuture<'_, Result<TransferReply, Failed>> {
-        unused()
-    }
-
-    fn vacancy(
-        &self,
-        _: MemberId,
-        _: VacancyRequest,
-    ) -> BoxFuture<'_, Result<VacancyReply, Failed>> {
-        unused()
-    }
-
-    fn call(&self, _: MemberId, request: Bytes) -> BoxFuture<'_, Result<Bytes, Failed>> {
-        async { Ok(request) }.boxed()
-    }
-
     fn snapshot(
         &self,
         _: MemberId,
         _: SnapshotStart,
         _: SnapshotChunks,
     ) -> BoxFuture<'_, Result<SnapshotReply, Failed>> {
-        unused()
+        ready(unused()).boxed()
     }
 
     fn version(&self) -> String {

@@ -21,8 +21,7 @@ use tracing::debug;
 use super::{
     PeerError,
     dial::{Backoff, Dialer},
-    urgent::quarters,
-    wire::{self, Wire, Writer},
+    wire::{self, Wire, Writer, quarters},
 };
 use crate::raft::message::{AppendReply, AppendRequest, Message, Reply, Request};
 

@@ -15,9 +15,9 @@ use super::{
     Handler, SnapshotError,
     handshake::{Hello, Lane},
     replication::{WINDOW_MESSAGES, ends_stream, frame_id, split_id},
-    snapshot::{PROGRESS_TIMEOUT, beats},
+    snapshot::PROGRESS_TIMEOUT,
     urgent::OPEN_REQUESTS,
-    wire::{Error, Terms, Wire},
+    wire::{Error, Terms, Wire, quarters},
 };
 use crate::{
     raft::message::{
@@ -68,7 +68,10 @@ async fn urgent(
                 }
                 (id, Message::Request(request)) => {
                     let handler = Arc::clone(&handler);
-                    handlers.spawn(async move { (id, answer(&*handler, from, request).await) });
+                    handlers.spawn(async move {
+                        let reply = handler.answer(from, request).await;
+                        (id, reply.unwrap_or_else(Reply::Failed))
+                    });
                 }
                 (_, message) => return Err(Error::Misplaced(message.kind())),
             },
@@ -80,17 +83,6 @@ async fn urgent(
             drained = writer.drain(), if writer.has_output() => drained?,
         }
     }
-}
-
-async fn answer(handler: &dyn Handler, from: MemberId, request: Request) -> Reply {
-    let reply = match request {
-        Request::Append(append) => handler.append(from, append).await.map(Reply::Append),
-        Request::Vote(vote) => handler.vote(from, vote).await.map(Reply::Vote),
-        Request::Transfer(transfer) => handler.transfer(from, transfer).await.map(Reply::Transfer),
-        Request::Vacancy(vacancy) => handler.vacancy(from, vacancy).await.map(Reply::Vacancy),
-        Request::Call(call) => handler.call(from, call).await.map(Reply::Call),
-    };
-    reply.unwrap_or_else(Reply::Failed)
 }
 
 /// A reply that no frame can carry fails its request, not the connection.
@@ -188,7 +180,7 @@ async fn snapshot(
         std::future::pending::<()>().await;
     };
     let beat = async {
-        let mut beats = beats(terms.dead_after);
+        let mut beats = quarters(terms.dead_after);
         loop {
             beats.tick().await;
             writer.put(0, &Message::Pong);

@@ -4,12 +4,12 @@ use std::{io, pin::pin, time::Duration};
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
-use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
+use tokio::time::timeout;
 
 use super::{
     PeerError,
     dial::{Dialer, bounded},
-    wire::{self, Reader, Terms, Wire, Writer},
+    wire::{self, Reader, Terms, Wire, Writer, quarters},
 };
 use crate::raft::message::{
     Message, Reply, SnapshotEnd, SnapshotPart, SnapshotReply, SnapshotStart,
@@ -22,11 +22,9 @@ pub(super) const PROGRESS_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long the other side may take to verify and open what it received.
 const INSTALL_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// The receiver says this many times in `dead_after` that it is there, whatever its disk does.
-const BEATS: u32 = 4;
-
-/// The sender gives up after so many beats without one. A snapshot has cost much, so its connection
-/// is given more time than others. Counted, not timed: see the urgent lane.
+/// The receiver says four times in `dead_after` that it is there, whatever its disk does. The sender
+/// gives up after so many beats without one. A snapshot has cost much, so its connection is given
+/// more time than others. Counted, not timed: see the urgent lane.
 const SILENT_BEATS: u32 = 16;
 
 /// Sends all of it and waits for the reply. Dropping the future tells the other side to forget it.
@@ -52,13 +50,6 @@ async fn send_over(
         sent = send_parts(&mut writer, start, chunks, terms.payload_bytes_max) => sent?,
     }
     timeout(INSTALL_TIMEOUT, reply).await.unwrap_or(Err(PeerError::TimedOut))
-}
-
-/// When the receiver says that it is there.
-pub(super) fn beats(dead_after: Duration) -> Interval {
-    let mut beats = interval((dead_after / BEATS).max(Duration::from_millis(1)));
-    beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    beats
 }
 
 async fn send_parts(
@@ -95,7 +86,7 @@ async fn send_part(
 }
 
 async fn read_reply(reader: &mut Reader, dead_after: Duration) -> Result<SnapshotReply, PeerError> {
-    let (mut beats, mut missed) = (beats(dead_after), 0);
+    let (mut beats, mut missed) = (quarters(dead_after), 0);
     let unexpected = loop {
         tokio::select! {
             received = reader.next() => match received {
@@ -161,7 +152,7 @@ mod tests {
     async fn a_receiver_that_is_there_may_take_its_time() {
         let (near, mut far) = wires();
         let install = async {
-            let mut beats = beats(TERMS.dead_after);
+            let mut beats = quarters(TERMS.dead_after);
             for _ in 0..100 {
                 beats.tick().await;
                 far.writer.put(0, &Message::Pong);

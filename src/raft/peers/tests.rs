@@ -14,7 +14,12 @@ use std::{
 use futures::{FutureExt, StreamExt};
 use tokio::sync::Semaphore;
 
-use super::*;
+use super::{
+    super::message::{
+        TransferReply, TransferRequest, VacancyReply, VacancyRequest, VoteReply, VoteRequest,
+    },
+    *,
+};
 use crate::{
     log::{Entry, EntryKind},
     raft::{frame::PAYLOAD_BYTES_MAX, network::Sockets},
@@ -95,22 +100,41 @@ impl TestHandler {
     }
 }
 
-impl Handler for TestHandler {
-    fn vote(
-        &self,
-        from: MemberId,
-        request: VoteRequest,
-    ) -> BoxFuture<'_, Result<VoteReply, Failed>> {
-        let vote = Vote { node: from.0, ..request.vote };
-        async move { Ok(VoteReply { vote, granted: request.pre_vote, last: request.last }) }.boxed()
+async fn answer_call(from: MemberId, request: Bytes) -> Result<Bytes, Failed> {
+    match &request[..] {
+        b"who" => Ok(Bytes::from(from.to_string())),
+        b"hang" => std::future::pending().await,
+        b"fail" => Err(Failed("as you wish".to_owned())),
+        b"slow" => {
+            tokio::time::sleep(3 * DEAD_AFTER).await;
+            Ok(request)
+        }
+        b"huge" => Ok(Bytes::from(vec![0; PAYLOAD_BYTES_MAX + 1])),
+        _ => Ok(request),
     }
+}
 
-    fn append(
-        &self,
-        _: MemberId,
-        request: AppendRequest,
-    ) -> BoxFuture<'_, Result<AppendReply, Failed>> {
-        async move { Ok(AppendReply::Accepted(request.commit)) }.boxed()
+impl Handler for TestHandler {
+    fn answer(&self, from: MemberId, request: Request) -> BoxFuture<'_, Result<Reply, Failed>> {
+        async move {
+            Ok(match request {
+                Request::Vote(request) => {
+                    let vote = Vote { node: from.0, ..request.vote };
+                    let granted = request.pre_vote;
+                    Reply::Vote(VoteReply { vote, granted, last: request.last })
+                }
+                Request::Append(request) => Reply::Append(AppendReply::Accepted(request.commit)),
+                Request::Transfer(request) => Reply::Transfer(match request.last {
+                    Some(_) => TransferReply::Accepted,
+                    None => TransferReply::Refused("no log".to_owned()),
+                }),
+                Request::Vacancy(VacancyRequest { vote }) => {
+                    Reply::Vacancy(VacancyReply { vacant: vote.committed, last: None })
+                }
+                Request::Call(call) => Reply::Call(answer_call(from, call).await?),
+            })
+        }
+        .boxed()
     }
 
     fn append_stream(
@@ -123,45 +147,6 @@ impl Handler for TestHandler {
             .take_while(|answer| std::future::ready(answer.is_some()))
             .map(Option::unwrap)
             .boxed()
-    }
-
-    fn vacancy(
-        &self,
-        _: MemberId,
-        request: VacancyRequest,
-    ) -> BoxFuture<'_, Result<VacancyReply, Failed>> {
-        async move { Ok(VacancyReply { vacant: request.vote.committed, last: None }) }.boxed()
-    }
-
-    fn transfer(
-        &self,
-        _: MemberId,
-        request: TransferRequest,
-    ) -> BoxFuture<'_, Result<TransferReply, Failed>> {
-        async move {
-            Ok(match request.last {
-                Some(_) => TransferReply::Accepted,
-                None => TransferReply::Refused("no log".to_owned()),
-            })
-        }
-        .boxed()
-    }
-
-    fn call(&self, from: MemberId, request: Bytes) -> BoxFuture<'_, Result<Bytes, Failed>> {
-        async move {
-            match &request[..] {
-                b"who" => Ok(Bytes::from(from.to_string())),
-                b"hang" => std::future::pending().await,
-                b"fail" => Err(Failed("as you wish".to_owned())),
-                b"slow" => {
-                    tokio::time::sleep(3 * DEAD_AFTER).await;
-                    Ok(request)
-                }
-                b"huge" => Ok(Bytes::from(vec![0; PAYLOAD_BYTES_MAX + 1])),
-                _ => Ok(request),
-            }
-        }
-        .boxed()
     }
 
     fn snapshot(

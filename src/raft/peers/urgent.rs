@@ -7,14 +7,14 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use tokio::{
     sync::{Notify, mpsc, oneshot, watch},
-    time::{Instant, Interval, MissedTickBehavior, interval},
+    time::Instant,
 };
 use tracing::{debug, info};
 
 use super::{
     Link, PeerError,
     dial::{Backoff, Dialer},
-    wire::{self, Wire, Writer},
+    wire::{self, Wire, Writer, quarters},
 };
 use crate::raft::message::{Message, Reply, Request};
 
@@ -150,13 +150,6 @@ impl Lane {
         }
         end
     }
-}
-
-/// Ticks four times in `whole`. One that comes late moves those after it.
-pub(super) fn quarters(whole: Duration) -> Interval {
-    let mut ticks = interval((whole / 4).max(Duration::from_millis(1)));
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    ticks
 }
 
 /// Fails what comes until no more can come. For a member that is not known to be down, requests

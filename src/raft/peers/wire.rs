@@ -3,7 +3,10 @@
 use std::{io, time::Duration};
 
 use bytes::BytesMut;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf},
+    time::{Interval, MissedTickBehavior, interval},
+};
 
 use crate::raft::{
     frame::{self, Decoder},
@@ -25,6 +28,13 @@ pub(super) struct Terms {
     pub(super) payload_bytes_max: usize,
     /// A silent connection counts as dead after about this time.
     pub(super) dead_after: Duration,
+}
+
+/// Ticks four times in `whole`. One that comes late moves those after it.
+pub(super) fn quarters(whole: Duration) -> Interval {
+    let mut ticks = interval((whole / 4).max(Duration::from_millis(1)));
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
 }
 
 /// Why a connection is over.

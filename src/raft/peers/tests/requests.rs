@@ -15,28 +15,21 @@ fn bytes(text: &'static str) -> Bytes {
 #[tokio::test]
 async fn each_request_gets_its_reply() {
     let (one, two) = pair().await;
-    let vote = VoteRequest {
-        vote: VOTE,
-        last: Some(log_id(7)),
-        pre_vote: true,
-        leadership_transfer: false,
+    let check = async |request, reply| {
+        assert_eq!(one.peers.request(two.id, request, LONG).await, Ok(reply));
     };
-    assert_eq!(
-        one.peers.vote(two.id, vote, LONG).await,
-        Ok(VoteReply { vote: VOTE, granted: true, last: Some(log_id(7)) })
-    );
-    let heartbeat =
-        AppendRequest { vote: VOTE, prev: None, entries: vec![], commit: Some(log_id(9)) };
-    assert_eq!(
-        one.peers.append(two.id, heartbeat, LONG).await,
-        Ok(AppendReply::Accepted(Some(log_id(9))))
-    );
+    let (pre_vote, leadership_transfer, last) = (true, false, Some(log_id(7)));
+    let vote = VoteRequest { vote: VOTE, last, pre_vote, leadership_transfer };
+    let reply = VoteReply { vote: VOTE, granted: true, last };
+    check(Request::Vote(vote), Reply::Vote(reply)).await;
+    let heartbeat = AppendRequest { vote: VOTE, prev: None, entries: vec![], commit: last };
+    check(Request::Append(heartbeat), Reply::Append(AppendReply::Accepted(last))).await;
     let transfer = TransferRequest { from: VOTE, to: two.id, last: None };
-    assert_eq!(
-        one.peers.transfer(two.id, transfer, LONG).await,
-        Ok(TransferReply::Refused("no log".to_owned()))
-    );
-    assert_eq!(one.peers.call(two.id, bytes("who"), LONG).await, Ok(bytes("1")));
+    let refused = TransferReply::Refused("no log".to_owned());
+    check(Request::Transfer(transfer), Reply::Transfer(refused)).await;
+    let vacancy = VacancyReply { vacant: true, last: None };
+    check(Request::Vacancy(VacancyRequest { vote: VOTE }), Reply::Vacancy(vacancy)).await;
+    check(Request::Call(bytes("who")), Reply::Call(bytes("1"))).await;
 }
 
 #[tokio::test]
