@@ -15,6 +15,7 @@ pub mod network;
 mod outgoing;
 mod participants;
 pub mod peers;
+mod read_index;
 mod runtime;
 mod start;
 mod succession;
@@ -29,8 +30,8 @@ use std::{
 use bytes::Bytes;
 use futures::StreamExt;
 use openraft::{
-    ChangeMembers, ReadPolicy, async_runtime::watch::WatchReceiver, error::ClientWriteError,
-    impls::EmptyNode, type_config::alias::WatchReceiverOf,
+    ChangeMembers, async_runtime::watch::WatchReceiver, error::ClientWriteError, impls::EmptyNode,
+    type_config::alias::WatchReceiverOf,
 };
 use tokio::{sync::watch, time::Instant};
 
@@ -41,6 +42,7 @@ pub use frame::PAYLOAD_BYTES_MAX;
 pub use incoming::Incoming;
 pub use leadership::Leadership;
 pub use peers::{PeerError, Peers};
+pub use read_index::ReadError;
 pub use start::{FirstElection, Parts, StartError, Workers};
 
 use crate::types::MemberId;
@@ -63,15 +65,6 @@ pub enum ProposeError {
     Unknown,
 }
 
-/// Why there is no read index.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ReadError {
-    NotLeader,
-    /// A quorum did not confirm that this member still leads.
-    NoQuorum,
-    Stopped,
-}
-
 /// A running member of the Raft group. Clones share it.
 #[derive(Clone)]
 pub struct Raft(Arc<Shared>);
@@ -87,7 +80,7 @@ struct Shared {
     applied: Applied,
     peers: Peers,
     snapshots_sent: SnapshotsSent,
-    heartbeat: Duration,
+    timing: Timing,
 }
 
 /// How close to the leader's log a learner must be to become a voter, in entries: near enough that
@@ -131,22 +124,6 @@ impl Raft {
         // The stream ends early when Raft stops.
         fates.resize(count, Err(ProposeError::Unknown));
         fates
-    }
-
-    /// An index such that a member that has applied it sees every write acknowledged before the
-    /// call. Only the leader can tell, after a quorum confirmed that it leads.
-    ///
-    /// # Errors Nothing was confirmed.
-    pub async fn read_index(&self) -> Result<u64, ReadError> {
-        use openraft::error::LinearizableReadError as Denied;
-        match self.0.open.get_read_linearizer(ReadPolicy::ReadIndex).await {
-            Ok(linearizer) => Ok(linearizer.read_log_id().index()),
-            Err(error) => Err(match error.into_api_error() {
-                Some(Denied::ForwardToLeader(_)) => ReadError::NotLeader,
-                Some(Denied::QuorumNotEnough(_)) => ReadError::NoQuorum,
-                None => ReadError::Stopped,
-            }),
-        }
     }
 
     /// Who leads now; changes are announced.

@@ -109,6 +109,7 @@ impl Handler for MemberHandler {
                 Request::Vote(vote) => Reply::Vote(self.incoming.vote(vote).await?),
                 Request::Transfer(order) => Reply::Transfer(self.incoming.transfer(order).await?),
                 Request::Vacancy(vacancy) => Reply::Vacancy(self.incoming.vacancy(vacancy).await),
+                Request::Confirm(confirm) => Reply::Confirm(self.incoming.confirm(confirm).await),
                 Request::Call(call) => Reply::Call(self.call(call).await?),
             })
         }

@@ -128,6 +128,10 @@ impl Incoming {
         self.raft.confirm_vacancy(request).await
     }
 
+    pub(crate) async fn confirm(&self, request: message::ConfirmRequest) -> message::ConfirmReply {
+        self.raft.confirm(request).await
+    }
+
     /// Takes in a snapshot chunk by chunk, beside the present state, and puts it in force at its
     /// end.
     pub(crate) async fn snapshot(

@@ -34,6 +34,7 @@ pub enum Request {
     Vote(VoteRequest),
     Transfer(TransferRequest),
     Vacancy(VacancyRequest),
+    Confirm(ConfirmRequest),
     /// Opaque here: the layer above reads it.
     Call(Bytes),
 }
@@ -44,6 +45,7 @@ pub enum Reply {
     Vote(VoteReply),
     Transfer(TransferReply),
     Vacancy(VacancyReply),
+    Confirm(ConfirmReply),
     Call(Bytes),
     Snapshot(SnapshotReply),
     Failed(Failed),
@@ -127,6 +129,17 @@ pub struct VacancyReply {
     pub last: Option<LogId>,
 }
 
+/// Does the other member still hold this vote of who asks?
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConfirmRequest {
+    pub vote: Vote,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConfirmReply {
+    pub held: bool,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SnapshotStart {
     pub vote: Vote,
@@ -189,6 +202,8 @@ mod kind {
     pub(super) const FAILED: u8 = 15;
     pub(super) const VACANCY: u8 = 16;
     pub(super) const VACANCY_REPLY: u8 = 17;
+    pub(super) const CONFIRM: u8 = 18;
+    pub(super) const CONFIRM_REPLY: u8 = 19;
 }
 
 /// Encoded size of an entry with an empty payload: log id, kind, length.
@@ -209,7 +224,9 @@ impl Request {
     pub fn bytes(&self) -> usize {
         match self {
             Request::Append(request) => request.bytes(),
-            Request::Vote(_) | Request::Transfer(_) | Request::Vacancy(_) => FIXED_BYTES_MAX,
+            Request::Vote(_) | Request::Transfer(_) | Request::Vacancy(_) | Request::Confirm(_) => {
+                FIXED_BYTES_MAX
+            }
             Request::Call(call) => call.len(),
         }
     }
@@ -219,9 +236,11 @@ impl Reply {
     /// At least as much as the encoded reply takes.
     pub fn bytes(&self) -> usize {
         match self {
-            Reply::Append(_) | Reply::Vote(_) | Reply::Vacancy(_) | Reply::Snapshot(_) => {
-                FIXED_BYTES_MAX
-            }
+            Reply::Append(_)
+            | Reply::Vote(_)
+            | Reply::Vacancy(_)
+            | Reply::Confirm(_)
+            | Reply::Snapshot(_) => FIXED_BYTES_MAX,
             Reply::Transfer(TransferReply::Accepted) => FIXED_BYTES_MAX,
             Reply::Transfer(TransferReply::Refused(reason)) => FIXED_BYTES_MAX + reason.len(),
             Reply::Call(answer) => answer.len(),
@@ -240,11 +259,13 @@ impl Message {
             Message::Request(Request::Vote(_)) => kind::VOTE,
             Message::Request(Request::Transfer(_)) => kind::TRANSFER,
             Message::Request(Request::Vacancy(_)) => kind::VACANCY,
+            Message::Request(Request::Confirm(_)) => kind::CONFIRM,
             Message::Request(Request::Call(_)) => kind::CALL,
             Message::Reply(Reply::Append(_)) => kind::APPEND_REPLY,
             Message::Reply(Reply::Vote(_)) => kind::VOTE_REPLY,
             Message::Reply(Reply::Transfer(_)) => kind::TRANSFER_REPLY,
             Message::Reply(Reply::Vacancy(_)) => kind::VACANCY_REPLY,
+            Message::Reply(Reply::Confirm(_)) => kind::CONFIRM_REPLY,
             Message::Reply(Reply::Call(_)) => kind::CALL_REPLY,
             Message::Reply(Reply::Snapshot(_)) => kind::SNAPSHOT_REPLY,
             Message::Reply(Reply::Failed(_)) => kind::FAILED,
@@ -318,7 +339,9 @@ fn encode_request(request: &Request, out: &mut BytesMut) {
             out.put_u64_le(transfer.to.0);
             put_optional_log_id(out, transfer.last);
         }
-        Request::Vacancy(vacancy) => put_vote(out, vacancy.vote),
+        Request::Vacancy(VacancyRequest { vote }) | Request::Confirm(ConfirmRequest { vote }) => {
+            put_vote(out, *vote);
+        }
         Request::Call(call) => out.put_slice(call),
     }
 }
@@ -351,6 +374,7 @@ fn encode_reply(reply: &Reply, out: &mut BytesMut) {
             put_bool(out, reply.vacant);
             put_optional_log_id(out, reply.last);
         }
+        Reply::Confirm(reply) => put_bool(out, reply.held),
         Reply::Call(answer) => out.put_slice(answer),
         Reply::Snapshot(reply) => put_vote(out, reply.vote),
         Reply::Failed(Failed(reason)) => out.put_slice(reason.as_bytes()),

@@ -364,6 +364,7 @@ fn unexpected(reply: &Reply) -> OpenError {
         | Reply::Vote(_)
         | Reply::Transfer(_)
         | Reply::Vacancy(_)
+        | Reply::Confirm(_)
         | Reply::Call(_)
         | Reply::Snapshot(_) => unreachable("a reply of another kind than the request"),
     }

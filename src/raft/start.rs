@@ -132,7 +132,7 @@ impl Raft {
             applied,
             peers,
             snapshots_sent,
-            heartbeat: parts.timing.heartbeat,
+            timing: parts.timing,
         };
         let raft = Raft(Arc::new(shared));
         let incoming = Incoming::new(raft.clone(), heard.clone(), parts.storage);

@@ -39,7 +39,7 @@ impl Raft {
             };
             if !campaigned {
                 // Others may have to find out first, and one of them may be the successor.
-                sleep(self.0.heartbeat).await;
+                sleep(self.0.timing.heartbeat).await;
             }
         }
     }
@@ -48,7 +48,7 @@ impl Raft {
     pub(crate) async fn confirm_vacancy(&self, request: VacancyRequest) -> VacancyReply {
         let gone = self.gone(MemberId(request.vote.node));
         // Who asks may only have been faster.
-        let gone = timeout(self.0.heartbeat, gone).await.is_ok();
+        let gone = timeout(self.0.timing.heartbeat, gone).await.is_ok();
         let held = held_vote(&self.0.metrics.borrow_watched());
         VacancyReply { vacant: gone && held == request.vote, last: self.last_entry() }
     }
@@ -62,7 +62,7 @@ impl Raft {
         let others = voters.iter().copied();
         let others = others.filter(|voter| *voter != self.id() && voter.0 != vote.node);
         let replies = join_all(others.map(async |other| {
-            let limit = self.0.heartbeat * 2;
+            let limit = self.0.timing.heartbeat * 2;
             let request = Request::Vacancy(VacancyRequest { vote });
             match self.0.peers.request(other, request, limit).await {
                 Ok(Reply::Vacancy(reply)) if reply.vacant => Some((reply.last, other)),

@@ -15,6 +15,7 @@ use std::{
 };
 
 use super::{
+    lies::Lie,
     machine::Broken,
     world::{Coverage, Finding, run},
 };
@@ -135,12 +136,17 @@ fn a_member_that_forgets_its_vote_is_found() {
 
 #[test]
 fn a_leader_that_asks_no_quorum_is_found() {
-    check_found(Broken::QuorumOfOne, 20);
+    check_found(Broken::Flattered(Lie::Stored), 20);
 }
 
 #[test]
 fn a_successor_that_asks_nobody_is_found() {
-    check_found(Broken::ElectedUnasked, 60);
+    check_found(Broken::Flattered(Lie::Elected), 60);
+}
+
+#[test]
+fn a_leader_that_reads_unconfirmed_is_found() {
+    check_found(Broken::Flattered(Lie::Confirmed), 60);
 }
 
 #[test]

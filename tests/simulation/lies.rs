@@ -9,7 +9,10 @@ use orrery::{
     raft::{
         PAYLOAD_BYTES_MAX,
         frame::{self, Decoder, Frame},
-        message::{AppendReply, Message, Reply, Request, VacancyReply, VoteReply, VoteRequest},
+        message::{
+            AppendReply, ConfirmReply, Message, Reply, Request, VacancyReply, VoteReply,
+            VoteRequest,
+        },
         network::{Address, Listener, Network, Stream},
         peers::Lane,
     },
@@ -107,13 +110,15 @@ impl File for NoSyncFile {
 pub(crate) struct Flattery(pub Card, pub Lie);
 
 /// What the network says.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Lie {
     /// Entries are stored before anybody has them, as in a build that takes the leader's own word
     /// for that of a quorum.
     Stored,
     /// Whoever wants to succeed a leader is to, and is elected, as in a build that asks nobody.
     Elected,
+    /// Whoever was the leader is it still, as in a build that reads without asking a quorum.
+    Confirmed,
 }
 
 impl Network for Flattery {
@@ -125,7 +130,8 @@ impl Network for Flattery {
                 Lie::Stored => {
                     tokio::spawn(flatter(near, far, Lane::Replication, Flatterer::default()))
                 }
-                Lie::Elected => tokio::spawn(flatter(near, far, Lane::Urgent, Voters)),
+                Lie::Elected => tokio::spawn(flatter(near, far, Lane::Urgent, Answers(elect))),
+                Lie::Confirmed => tokio::spawn(flatter(near, far, Lane::Urgent, Answers(confirm))),
             };
             Ok(Box::new(end) as Stream)
         })
@@ -236,32 +242,41 @@ impl Liar for Flatterer {
     }
 }
 
-/// Tells whoever wants to succeed a leader that it is to, and has the vote, whatever its log is
-/// like.
-struct Voters;
+/// Answers some requests in place of who was asked.
+struct Answers(fn(&Request) -> Option<Reply>);
 
-impl Liar for Voters {
+impl Liar for Answers {
     fn request(&mut self, frame: Frame, to_near: &mut BytesMut, to_far: &mut BytesMut) {
         let Frame { group, kind, id, payload } = frame;
-        let reply = match Message::decode(kind, payload.clone()) {
-            Ok(Message::Request(Request::Vote(request))) if request.leadership_transfer => {
-                let VoteRequest { vote, last, .. } = request;
-                Reply::Vote(VoteReply { vote, granted: true, last })
-            }
-            Ok(Message::Request(Request::Vacancy(_))) => {
-                Reply::Vacancy(VacancyReply { vacant: true, last: None })
-            }
-            _ => {
-                frame::encode(to_far, group, kind, id, |out| out.extend_from_slice(&payload));
-                return;
-            }
+        let answer = match Message::decode(kind, payload.clone()) {
+            Ok(Message::Request(request)) => self.0(&request),
+            _ => None,
         };
-        let reply = Message::Reply(reply);
-        frame::encode(to_near, group, reply.kind(), id, |out| reply.encode(out));
+        match answer.map(Message::Reply) {
+            Some(reply) => frame::encode(to_near, group, reply.kind(), id, |out| reply.encode(out)),
+            None => frame::encode(to_far, group, kind, id, |out| out.extend_from_slice(&payload)),
+        }
     }
 
     fn reply(&mut self, frame: Frame, to_near: &mut BytesMut) {
         let Frame { group, kind, id, payload } = frame;
         frame::encode(to_near, group, kind, id, |out| out.extend_from_slice(&payload));
     }
+}
+
+/// Tells whoever wants to succeed a leader that it is to, and has the vote, whatever its log is
+/// like.
+fn elect(request: &Request) -> Option<Reply> {
+    match *request {
+        Request::Vote(VoteRequest { vote, last, leadership_transfer: true, .. }) => {
+            Some(Reply::Vote(VoteReply { vote, granted: true, last }))
+        }
+        Request::Vacancy(_) => Some(Reply::Vacancy(VacancyReply { vacant: true, last: None })),
+        _ => None,
+    }
+}
+
+/// Tells whoever asks that it still leads.
+fn confirm(request: &Request) -> Option<Reply> {
+    matches!(request, Request::Confirm(_)).then_some(Reply::Confirm(ConfirmReply { held: true }))
 }

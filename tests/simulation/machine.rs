@@ -56,12 +56,10 @@ pub(crate) enum Broken {
     Not,
     /// A member that starts again has forgotten whom it voted for.
     VoteForgotten,
-    /// A leader takes its own word for that of a quorum.
-    QuorumOfOne,
-    /// A member that wants to succeed a leader that is gone does so and asks nobody.
-    ElectedUnasked,
     /// Syncing the log does nothing.
     NoSync,
+    /// A member hears what it would like to hear instead of what others say.
+    Flattered(Lie),
 }
 
 pub(crate) struct Machine {
@@ -179,13 +177,12 @@ impl Machine {
         });
         let files: Arc<dyn Files> = match self.broken {
             Broken::NoSync => Arc::new(super::lies::NoSync(Arc::new(self.files.clone()))),
-            Broken::Not | Broken::VoteForgotten | Broken::QuorumOfOne | Broken::ElectedUnasked => {
+            Broken::Not | Broken::VoteForgotten | Broken::Flattered(_) => {
                 Arc::new(self.files.clone())
             }
         };
         let network: Arc<dyn orrery::raft::network::Network> = match self.broken {
-            Broken::QuorumOfOne => Arc::new(Flattery(card, Lie::Stored)),
-            Broken::ElectedUnasked => Arc::new(Flattery(card, Lie::Elected)),
+            Broken::Flattered(lie) => Arc::new(Flattery(card, lie)),
             Broken::Not | Broken::VoteForgotten | Broken::NoSync => Arc::new(card),
         };
         Options {

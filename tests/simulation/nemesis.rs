@@ -17,8 +17,9 @@ pub(crate) enum Fault {
     Pause { member: usize, for_ms: u64 },
     /// Messages between two members take up to so long.
     Slow { pair: (usize, usize), latency_ms: u64, for_ms: u64 },
-    /// Whoever leads hands over to this member.
-    Transfer { to: usize },
+    /// Whoever leads hands over to this member. It may be deaf for so long from then on: until it
+    /// finds out, it takes itself for the leader although another one has been elected.
+    Transfer { to: usize, deaf_ms: Option<u64> },
     /// All but so many of the newest revisions are compacted.
     Compact { keep: i64 },
 }
@@ -96,7 +97,9 @@ impl Nemesis {
                 let latency_ms = random.random_range(20..200);
                 Fault::Slow { pair: (member, other), latency_ms, for_ms }
             }
-            Kind::Transfer => Fault::Transfer { to: member },
+            Kind::Transfer => {
+                Fault::Transfer { to: member, deaf_ms: random.random_bool(0.5).then_some(for_ms) }
+            }
             Kind::Compact => Fault::Compact { keep: random.random_range(0..40) },
         }
     }

@@ -357,11 +357,7 @@ impl World {
                     self.machines[member].fail_at(operation);
                 }
             }
-            Fault::Cut { ways, for_ms } => {
-                self.coverage.cuts += 1;
-                self.block(&ways, true);
-                self.plan(for_ms, Action::Heal(ways));
-            }
+            Fault::Cut { ways, for_ms } => self.cut(ways, for_ms),
             Fault::Pause { member, for_ms } => {
                 if self.machines[member].is_up() {
                     self.coverage.pauses += 1;
@@ -373,12 +369,16 @@ impl World {
                 self.set_latency(pair, latency_ms);
                 self.plan(for_ms, Action::Quicken(pair));
             }
-            Fault::Transfer { to } => {
+            Fault::Transfer { to, deaf_ms } => {
                 let leaders = self.machines.iter().filter_map(Machine::leadership).max();
                 let Some((_, leader)) = leaders else { return };
                 self.coverage.transfers += 1;
                 let from = usize::try_from(leader.0 - 1).unwrap();
                 self.ask(from, Request::MoveLeader(machine::id(to)));
+                if let Some(for_ms) = deaf_ms {
+                    let others = (0..MEMBERS).filter(|other| *other != from);
+                    self.cut(others.map(|other| (other, from)).collect(), for_ms);
+                }
             }
             Fault::Compact { keep } => {
                 // The watcher of everything must stay able to tell the whole history.
@@ -390,6 +390,12 @@ impl World {
                 }
             }
         }
+    }
+
+    fn cut(&mut self, ways: Vec<(usize, usize)>, for_ms: u64) {
+        self.coverage.cuts += 1;
+        self.block(&ways, true);
+        self.plan(for_ms, Action::Heal(ways));
     }
 
     fn ask(&self, member: usize, request: Request) {

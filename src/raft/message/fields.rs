@@ -3,9 +3,9 @@
 use bytes::{Buf, Bytes};
 
 use super::{
-    AppendReply, AppendRequest, Error, Failed, Message, Reply, Request, SnapshotEnd, SnapshotPart,
-    SnapshotReply, SnapshotStart, TransferReply, TransferRequest, VacancyReply, VacancyRequest,
-    VoteReply, VoteRequest, kind,
+    AppendReply, AppendRequest, ConfirmReply, ConfirmRequest, Error, Failed, Message, Reply,
+    Request, SnapshotEnd, SnapshotPart, SnapshotReply, SnapshotStart, TransferReply,
+    TransferRequest, VacancyReply, VacancyRequest, VoteReply, VoteRequest, kind,
 };
 use crate::{
     log::{Entry, EntryKind},
@@ -35,6 +35,9 @@ impl Fields {
             kind::VACANCY => {
                 Message::Request(Request::Vacancy(VacancyRequest { vote: self.vote()? }))
             }
+            kind::CONFIRM => {
+                Message::Request(Request::Confirm(ConfirmRequest { vote: self.vote()? }))
+            }
             kind::CALL => Message::Request(Request::Call(self.rest())),
             kind::APPEND_REPLY => Message::Reply(Reply::Append(match self.u8()? {
                 0 => AppendReply::Accepted(self.optional_log_id()?),
@@ -52,6 +55,9 @@ impl Fields {
                 1 => TransferReply::Refused(self.text()?),
                 _ => return Err(Error::Value),
             })),
+            kind::CONFIRM_REPLY => {
+                Message::Reply(Reply::Confirm(ConfirmReply { held: self.bool()? }))
+            }
             kind::VACANCY_REPLY => Message::Reply(Reply::Vacancy(VacancyReply {
                 vacant: self.bool()?,
                 last: self.optional_log_id()?,

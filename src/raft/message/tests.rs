@@ -46,6 +46,7 @@ fn request() -> impl Strategy<Value = Request> {
             Request::Transfer(TransferRequest { from, to: MemberId(to), last })
         }),
         vote().prop_map(|vote| Request::Vacancy(VacancyRequest { vote })),
+        vote().prop_map(|vote| Request::Confirm(ConfirmRequest { vote })),
         payload().prop_map(Request::Call),
     ]
 }
@@ -61,6 +62,7 @@ fn reply() -> impl Strategy<Value = Reply> {
         any::<String>().prop_map(|reason| Reply::Transfer(TransferReply::Refused(reason))),
         (any::<bool>(), option::of(log_id()))
             .prop_map(|(vacant, last)| Reply::Vacancy(VacancyReply { vacant, last })),
+        any::<bool>().prop_map(|held| Reply::Confirm(ConfirmReply { held })),
         payload().prop_map(Reply::Call),
         vote().prop_map(|vote| Reply::Snapshot(SnapshotReply { vote })),
         any::<String>().prop_map(|reason| Reply::Failed(Failed(reason))),

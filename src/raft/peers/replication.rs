@@ -291,6 +291,7 @@ impl Current {
             Reply::Vote(_)
             | Reply::Transfer(_)
             | Reply::Vacancy(_)
+            | Reply::Confirm(_)
             | Reply::Call(_)
             | Reply::Snapshot(_) => {
                 return Err(wire::Error::Misplaced(Message::Reply(reply).kind()));

@@ -16,7 +16,8 @@ use tokio::sync::Semaphore;
 
 use super::{
     super::message::{
-        TransferReply, TransferRequest, VacancyReply, VacancyRequest, VoteReply, VoteRequest,
+        ConfirmReply, ConfirmRequest, TransferReply, TransferRequest, VacancyReply, VacancyRequest,
+        VoteReply, VoteRequest,
     },
     *,
 };
@@ -130,6 +131,9 @@ impl Handler for TestHandler {
                 }),
                 Request::Vacancy(VacancyRequest { vote }) => {
                     Reply::Vacancy(VacancyReply { vacant: vote.committed, last: None })
+                }
+                Request::Confirm(ConfirmRequest { vote }) => {
+                    Reply::Confirm(ConfirmReply { held: vote.committed })
                 }
                 Request::Call(call) => Reply::Call(answer_call(from, call).await?),
             })
