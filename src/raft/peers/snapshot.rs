@@ -22,9 +22,9 @@ pub(super) const PROGRESS_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long the other side may take to verify and open what it received.
 const INSTALL_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// The receiver says four times in `dead_after` that it is there, whatever its disk does. The sender
-/// gives up after so many beats without one. A snapshot has cost much, so its connection is given
-/// more time than others. Counted, not timed: see the urgent lane.
+/// The receiver says four times in `dead_after` that it is there, whatever its disk does. The
+/// sender gives up after so many beats without one. A snapshot has cost much, so its connection is
+/// given more time than others. Counted, not timed: see the urgent lane.
 const SILENT_BEATS: u32 = 16;
 
 /// Sends all of it and waits for the reply. Dropping the future tells the other side to forget it.
