@@ -5,13 +5,14 @@ SHELL := /bin/bash
 # One profile for everything, so that RocksDB is built once; outside the tree, so that clones share it.
 export CARGO_TARGET_DIR ?= $(HOME)/.cache/orrery/target
 ORRERY := $(CARGO_TARGET_DIR)/release/orrery
+DENY := $(HOME)/.cache/orrery/tools/bin/cargo-deny
 
 # The three members of `make cluster`, as etcd's own Procfile has them.
 CLUSTER := m1=http://127.0.0.1:2380,m2=http://127.0.0.1:22380,m3=http://127.0.0.1:32380
 ENDPOINTS := 127.0.0.1:2379,127.0.0.1:22379,127.0.0.1:32379
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build run cluster compose test check fuzz simulate
+.PHONY: help setup build run cluster compose test check deny fuzz simulate
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -74,14 +75,21 @@ compose: ## start three members with mutual TLS in containers
 test: setup ## everything that must pass: check, then all tests; prints how long it took
 	@tests/everything.sh
 
-check: setup ## formatting, lints, documentation, house rules; with cargo-deny licences and advisories
+check: setup deny ## formatting, lints, documentation, house rules, licences and advisories
 	cargo fmt --all --check
 	cargo fmt --manifest-path fuzz/Cargo.toml --check
 	cargo clippy --release --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings -A rustdoc::private-intra-doc-links' cargo doc --release --workspace --no-deps --document-private-items
 	cargo test --release --quiet --test tidy
-	@if command -v cargo-deny >/dev/null; then cargo deny check; \
-	else echo 'SKIPPED licences and advisories: cargo-deny is not installed'; fi
+
+deny: setup $(DENY) ## what may be depended on: licences, sources, and the database of advisories
+	$(DENY) --log-level error check --hide-inclusion-graph bans licenses sources
+	@if $(DENY) fetch db >/dev/null 2>&1; then $(DENY) check advisories; \
+	else echo 'SKIPPED advisories: their database cannot be fetched'; fi
+
+# Built once, where clones share it.
+$(DENY):
+	env -u CARGO_TARGET_DIR cargo install --quiet --locked --root $(HOME)/.cache/orrery/tools cargo-deny@0.20.2
 
 fuzz: setup ## feed the decoders with garbage, 5 minutes each (SECONDS_EACH=300)
 	@SECONDS_EACH='$(or $(SECONDS_EACH),300)' fuzz/run
