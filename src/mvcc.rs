@@ -50,7 +50,8 @@ pub struct HashKv {
     pub hash: u32,
     /// `None` when nothing was ever compacted.
     pub compact_revision: Option<Revision>,
-    pub hash_revision: Revision,
+    /// As it was asked for, or the newest; negative ones are hashed as nothing.
+    pub hash_revision: i64,
 }
 
 /// All events of one revision, in order.
@@ -96,6 +97,12 @@ impl View {
     /// `revision` 0 stands for the newest.
     pub fn hash_kv(&self, revision: i64) -> Result<HashKv, Error> {
         hash::hash_kv(&self.snapshot, self.head, revision)
+    }
+
+    /// HashKV at `to` as it was before the store was compacted there, when `from` was the floor.
+    /// Right as long as nothing above `from` has been removed.
+    pub fn hash_before(&self, from: Option<Revision>, to: Revision) -> Result<HashKv, Error> {
+        hash::hash_kv(&self.snapshot, Head { floor: from, ..self.head }, to.get())
     }
 
     /// What happened to the keys of `ranges` from revision `from` on, oldest first, without

@@ -4,6 +4,7 @@ mod announce;
 mod answer;
 mod ask;
 mod background;
+mod compaction;
 pub mod data_dir;
 mod error;
 mod introduce;

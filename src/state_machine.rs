@@ -63,13 +63,20 @@ pub enum Reply {
     DeleteRange(DeleteRangeResponse),
     Txn(TxnResponse),
     /// Compaction runs on in the background; the floor is in force.
-    Compact,
+    Compact(Compacted),
     LeaseGrant(LeaseGrantResponse),
     /// The list after the change, and the member it was about.
     Members {
         member: Member,
         members: Vec<Member>,
     },
+}
+
+/// The compaction floor before and after a compaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Compacted {
+    pub from: Option<Revision>,
+    pub to: Revision,
 }
 
 /// A deterministic refusal: every member answers the command so, and none changed anything.

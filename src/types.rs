@@ -17,6 +17,9 @@ pub struct Revision(i64);
 impl Revision {
     pub const EMPTY_STORE: Revision = Revision(1);
 
+    /// Where nothing ever was; etcd lets a store that was never compacted be compacted here.
+    pub const BEFORE_ALL: Revision = Revision(0);
+
     /// `None` for what the wire uses as "not set": zero and negative numbers.
     pub fn from_wire(raw: i64) -> Option<Revision> {
         (raw > 0).then_some(Revision(raw))

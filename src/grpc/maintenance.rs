@@ -36,13 +36,16 @@ impl maintenance_server::Maintenance for Maintenance {
         let HashKvRequest { revision } = request.into_inner();
         let view = self.reader.view(Freshness::Any).await?;
         let header = self.header.at(view.keys().revision());
-        let found = aside(move || view.keys().hash_kv(revision)).await?;
+        let found = match self.reader.hash_at_compaction(revision) {
+            Some(found) => found,
+            None => aside(move || view.keys().hash_kv(revision)).await?,
+        };
         Ok(Response::new(HashKvResponse {
             header,
             hash: found.hash,
             // As in etcd, where the floor starts below every revision.
             compact_revision: found.compact_revision.map_or(-1, Revision::get),
-            hash_revision: found.hash_revision.get(),
+            hash_revision: found.hash_revision,
         }))
     }
 

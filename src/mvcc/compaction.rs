@@ -27,8 +27,13 @@ const REVISIONS_PER_STEP: usize = 1000;
 /// Does one step of the present round, or begins the next one. `Ok(true)` asks to be called again.
 /// Steps run one at a time, beside anything else.
 pub fn step(storage: &Storage) -> Result<bool, Error> {
+    let floor = Head::read(&storage.snapshot())?.floor;
+    floor.map_or(Ok(false), |floor| step_towards(storage, floor))
+}
+
+/// As [`step`], towards a floor that the store has or has had.
+pub fn step_towards(storage: &Storage, floor: Revision) -> Result<bool, Error> {
     let snapshot = storage.snapshot();
-    let Some(floor) = Head::read(&snapshot)?.floor else { return Ok(false) };
     let Some(mut round) = begin(&snapshot, floor)? else { return Ok(false) };
     let mut batch = snapshot.batch();
     round.next = remove(&snapshot, &mut batch, &round)?;

@@ -15,13 +15,17 @@ use crate::{
 const BUCKET: &[u8] = b"key";
 
 pub(super) fn hash_kv(rows: &dyn Rows, head: Head, revision: i64) -> Result<HashKv, Error> {
+    if revision < 0 {
+        let hash = crc32c::crc32c(BUCKET);
+        return Ok(HashKv { hash, compact_revision: head.floor, hash_revision: revision });
+    }
     let at = head.readable(revision)?;
     let kept = match head.floor {
         Some(floor) => kept_below(rows, floor, at)?,
         None => Vec::new(),
     };
     let hash = hash(rows, head.floor, at, &kept)?;
-    Ok(HashKv { hash, compact_revision: head.floor, hash_revision: at })
+    Ok(HashKv { hash, compact_revision: head.floor, hash_revision: at.get() })
 }
 
 /// The versions at or below the floor that are hashed, in order: those that are current at `at`.

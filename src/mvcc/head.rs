@@ -46,21 +46,17 @@ impl Head {
         }
     }
 
-    /// Whether `revision` may become the compaction floor.
-    pub fn check_compact(&self, revision: i64) -> Result<(), Error> {
+    /// The compaction floor that `revision` stands for, if it may become that.
+    pub fn check_compact(&self, revision: i64) -> Result<Revision, Error> {
         // etcd's number for "never compacted" is -1, so one may compact an untouched store at 0.
         let floor = self.floor.map_or(-1, Revision::get);
         if revision <= floor {
             return Err(Error::Compacted(self.floor.unwrap_or(Revision::EMPTY_STORE)));
         }
-        if revision > self.revision.get() {
-            return Err(Error::FutureRevision(self.revision));
+        let revision = Revision::from_wire(revision).unwrap_or(Revision::BEFORE_ALL);
+        match revision > self.revision {
+            true => Err(Error::FutureRevision(self.revision)),
+            false => Ok(revision),
         }
-        Ok(())
-    }
-
-    /// The head once `revision` is the compaction floor.
-    pub fn compacted(self, revision: i64) -> Head {
-        Head { floor: Revision::from_wire(revision).or(self.floor), ..self }
     }
 }

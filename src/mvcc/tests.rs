@@ -54,7 +54,7 @@ impl Store {
 
     fn compact(&mut self, floor: i64) {
         self.head.check_compact(floor).unwrap();
-        self.head = self.head.compacted(floor);
+        self.head.floor = Some(self.head.check_compact(floor).unwrap());
         let snapshot = self.storage.snapshot();
         let mut batch = snapshot.batch();
         self.head.put(&mut batch);
@@ -359,8 +359,8 @@ fn hash_kv_is_what_etcd_computes() {
         let mut hash = |store: &mut Store, at: i64| {
             let hash = store.view().hash_kv(at).unwrap();
             let compacted = hash.compact_revision.map_or(-1, Revision::get);
-            got.push((hash.hash, compacted, hash.hash_revision.get()));
-            store.compact(hash.hash_revision.get());
+            got.push((hash.hash, compacted, hash.hash_revision));
+            store.compact(hash.hash_revision);
             if clean {
                 store.clean();
             }

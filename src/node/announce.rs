@@ -5,15 +5,13 @@ use std::{
     time::Duration,
 };
 
-use tokio::{
-    sync::{Notify, watch},
-    time::Instant,
-};
+use tokio::{sync::watch, time::Instant};
 use tracing::error;
 
 use crate::{
     cluster::Members,
-    node::{Identity, keeper::LeaseKeeper, replies::Replies},
+    mvcc::Head,
+    node::{Identity, compaction::Compactions, keeper::LeaseKeeper, replies::Replies},
     raft::{Content, Notice},
     state_machine::{Reply, View},
     storage::Storage,
@@ -25,7 +23,7 @@ pub(crate) struct Announcer {
     pub(crate) storage: Storage,
     pub(crate) replies: Replies,
     pub(crate) members: watch::Sender<Arc<Members>>,
-    pub(crate) compaction: Arc<Notify>,
+    pub(crate) compactions: Compactions,
     /// Set once Raft runs; nothing is kept before.
     pub(crate) keeper: Arc<OnceLock<LeaseKeeper>>,
     pub(crate) election: Duration,
@@ -38,15 +36,15 @@ impl Announcer {
             Notice::Replaced(_) => {
                 self.replies.forget_all();
                 self.refresh_members();
-                self.compaction.notify_one();
+                self.refresh_floor();
                 return;
             }
         };
         let mut members_changed = false;
         for outcome in &outcomes {
             members_changed |= outcome.applied.members_changed;
-            if matches!(outcome.applied.reply, Ok(Reply::Compact)) {
-                self.compaction.notify_one();
+            if let Ok(Reply::Compact(compacted)) = &outcome.applied.reply {
+                self.compactions.add(*compacted);
             }
         }
         if members_changed {
@@ -70,6 +68,13 @@ impl Announcer {
             Ok(leases) => keeper.take_over(term, leases, Instant::now(), self.election),
             // Without its timers this leader revokes nothing: safe, and worth a word.
             Err(error) => error!(%error, "could not read the leases on becoming leader"),
+        }
+    }
+
+    fn refresh_floor(&self) {
+        match Head::read(&self.storage.snapshot()) {
+            Ok(head) => self.compactions.replaced(head.floor),
+            Err(error) => error!(%error, "could not read the compaction floor"),
         }
     }
 

@@ -8,8 +8,8 @@ use tokio::sync::Semaphore;
 use crate::{
     node::keeper::LeaseKeeper,
     proto::peer::{
-        LeaseRenewReply, LeaseTimeToLiveReply, MemberPromoteReply, NotLeader, Propose,
-        ProposeReply, ReadIndexReply, reply::Reply, request::Request,
+        LeaseOrderReply, LeaseRenewReply, LeaseTimeToLiveReply, MemberPromoteReply, NotLeader,
+        Propose, ProposeReply, ReadIndexReply, reply::Reply, request::Request,
     },
     raft::{ProposeError, Raft, ReadError},
     types::{LeaseId, MemberId},
@@ -50,6 +50,13 @@ impl Answers {
             },
             Request::LeaseTimeToLive(ask) => match self.time_to_live(ask.id) {
                 Some(answer) => Reply::LeaseTimeToLive(answer),
+                None => not_leader,
+            },
+            Request::LeaseOrder(_) => match self.keeper.by_deadline() {
+                Some(ids) => {
+                    let ids = ids.into_iter().map(LeaseId::get).collect();
+                    Reply::LeaseOrder(LeaseOrderReply { ids })
+                }
                 None => not_leader,
             },
             Request::MemberPromote(promote) => {

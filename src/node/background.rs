@@ -2,23 +2,19 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::{
-    sync::{Notify, watch},
-    time::Instant,
-};
+use tokio::{sync::watch, time::Instant};
 use tracing::{info, warn};
 
 use crate::{
     cluster::Members,
     log::Meter,
-    mvcc,
     node::{
         keeper::LeaseKeeper,
         reconcile::{self, RaftMembers, Step},
     },
     raft::{Raft, Retention},
-    storage::{Storage, off_thread},
-    types::{MemberId, Revision},
+    storage::Storage,
+    types::MemberId,
 };
 
 /// How often the leader looks for leases that have run out: a lease is revoked so much later at
@@ -40,10 +36,6 @@ const LOG_BYTES_MAX: u64 = 1 << 30;
 
 /// After a snapshot was sent, the time until its receiver asks for the entries that follow.
 const SNAPSHOT_GRACE: Duration = Duration::from_secs(2);
-
-/// A pause between two batches of a compaction, so that it takes no more than part of the disk's
-/// time.
-const COMPACTION_PAUSE: Duration = Duration::from_millis(10);
 
 /// Revokes leases that have run out and checkpoints the others, while this member leads.
 pub(crate) async fn keep_leases(keeper: LeaseKeeper, raft: Raft) {
@@ -130,35 +122,6 @@ pub(crate) async fn retain(raft: Raft, storage: Storage, log: Meter, retention: 
         }
         if let Some(upto) = excess {
             raft.purge(upto).await;
-        }
-    }
-}
-
-/// Removes compacted versions in the background, and tells how far it has come.
-pub(crate) async fn compact(
-    storage: Storage,
-    wake: Arc<Notify>,
-    done: watch::Sender<Option<Revision>>,
-    raft: Raft,
-) {
-    while !raft.is_stopped() {
-        let target = storage.clone();
-        // The floor that this step finds, or a newer one, is reached when nothing is left to do.
-        let step = off_thread(move || {
-            let floor = mvcc::View::new(target.snapshot())?.floor();
-            mvcc::compaction::step(&target).map(|more| (more, floor)).map_err(mvcc::Error::from)
-        });
-        match step.await {
-            Ok((true, _)) => tokio::time::sleep(COMPACTION_PAUSE).await,
-            Ok((false, floor)) => {
-                done.send_replace(floor);
-                wake.notified().await;
-            }
-            // The same trouble stops the apply thread, and with it the member.
-            Err(error) => {
-                warn!(%error, "a compaction could not go on");
-                wake.notified().await;
-            }
         }
     }
 }

@@ -173,6 +173,11 @@ impl LeaseKeeper {
         self.timers(|timers, now| timers.queue.time_to_live(id, now))
     }
 
+    /// All leases, the next to run out first. `None`: this member does not lead.
+    pub(crate) fn by_deadline(&self) -> Option<Vec<LeaseId>> {
+        self.timers(|timers, _| timers.queue.by_deadline().collect())
+    }
+
     /// One turn of the leader's work. True asks for another turn at once.
     pub(crate) async fn turn(&self) -> bool {
         let work = self.timers(|timers, now| {

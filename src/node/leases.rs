@@ -1,6 +1,6 @@
 //! Leases as clients see them: keep-alive and remaining time, answered by the leader's clock.
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use bytes::Bytes;
 use tokio::time::{Instant, timeout_at};
@@ -79,13 +79,21 @@ impl Leases {
         Ok(Some(TimeToLive { remaining_secs, granted_secs, keys }))
     }
 
-    /// All leases, by id.
+    /// All leases, the next to run out first.
     ///
     /// # Errors
     /// No leader could be asked in time, or the store can't be read.
     pub async fn list(&self) -> Result<Vec<LeaseId>, Error> {
+        let request = request::Request::LeaseOrder(peer::LeaseOrder {});
+        let reply::Reply::LeaseOrder(order) = self.ask(request).await? else {
+            return Err(Error::TimeoutConnectionLost);
+        };
+        let places: HashMap<i64, usize> = order.ids.into_iter().zip(0..).collect();
+        // Which leases there are is read here: the leader may have been deposed since.
         let leases = self.reader.view(Freshness::Linearizable).await?.leases()?;
-        Ok(leases.into_iter().map(|lease| lease.id).collect())
+        let mut ids: Vec<LeaseId> = leases.into_iter().map(|lease| lease.id).collect();
+        ids.sort_by_key(|id| places.get(&id.get()).copied().unwrap_or(usize::MAX));
+        Ok(ids)
     }
 
     /// Asks until a leader answers. Asking twice is safe: a renewal renewed is a renewal.

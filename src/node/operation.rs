@@ -58,7 +58,7 @@ impl Operation for CompactionRequest {
     }
 
     fn reply(reply: Reply, revision: Revision) -> Option<Revision> {
-        matches!(reply, Reply::Compact).then_some(revision)
+        matches!(reply, Reply::Compact(_)).then_some(revision)
     }
 }
 

@@ -4,14 +4,16 @@
 use std::time::Duration;
 
 use tokio::{
-    sync::{mpsc, oneshot, watch},
+    sync::{mpsc, oneshot},
     time::{Instant, timeout_at},
 };
 
 use crate::{
+    mvcc::HashKv,
     node::{
         Error,
         ask::{AskError, Leader},
+        compaction::Compactions,
     },
     proto::peer::{ReadIndex, reply, request},
     raft::Raft,
@@ -41,23 +43,22 @@ pub struct Reader {
     raft: Raft,
     storage: Storage,
     rounds: mpsc::Sender<oneshot::Sender<Result<u64, AskError>>>,
-    compacted: watch::Receiver<Option<Revision>>,
+    compactions: Compactions,
     timeout: Duration,
 }
 
 impl Reader {
-    /// The handle, and the task that makes the rounds until every handle is gone. `compacted` tells
-    /// how far compaction has physically come.
+    /// The handle, and the task that makes the rounds until every handle is gone.
     pub(crate) fn new(
         raft: Raft,
         leader: Leader,
         storage: Storage,
-        compacted: watch::Receiver<Option<Revision>>,
+        compactions: Compactions,
         timeout: Duration,
     ) -> (Reader, impl Future<Output = ()> + Send + 'static) {
         let (rounds, inbox) = mpsc::channel(QUEUE_MAX);
         let task = make_rounds(inbox, leader, timeout);
-        (Reader { raft, storage, rounds, compacted, timeout }, task)
+        (Reader { raft, storage, rounds, compactions, timeout }, task)
     }
 
     /// # Errors
@@ -72,9 +73,18 @@ impl Reader {
 
     /// Returns when this member no longer holds versions that a compaction at `floor` drops.
     pub async fn compacted(&self, floor: Revision) -> Result<(), Error> {
-        let mut compacted = self.compacted.clone();
+        let mut compacted = self.compactions.done();
         let reached = compacted.wait_for(|done| done.is_some_and(|done| done >= floor));
-        reached.await.map(drop).map_err(|_| Error::Stopped)
+        tokio::select! {
+            reached = reached => reached.map(drop).map_err(|_| Error::Stopped),
+            _ = self.raft.stopped() => Err(Error::Stopped),
+        }
+    }
+
+    /// HashKV as this member found it when it compacted the store at this revision, if it remembers
+    /// that.
+    pub fn hash_at_compaction(&self, revision: i64) -> Option<HashKv> {
+        self.compactions.hash_at(revision)
     }
 
     /// Returns once this member has applied everything that was acknowledged before the call.

@@ -6,12 +6,13 @@ use std::{
 };
 
 use futures::{FutureExt, future::BoxFuture};
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     cluster::Members,
     log::{self, Log, Meter, Writer},
+    mvcc::Head,
     node::{
         Identity, Leases, Limits, Membership, MembershipRules, Node, Proposer, Reader,
         StatusHandle,
@@ -19,6 +20,7 @@ use crate::{
         answer::Answers,
         ask::Leader,
         background,
+        compaction::Compactions,
         introduce::{Introduction, address_members, introduce, set_addresses},
         keeper::LeaseKeeper,
         peers::{MemberHandler, MembersGate},
@@ -32,7 +34,6 @@ use crate::{
     },
     state_machine::StateMachine,
     storage::{self, Storage},
-    types::Revision,
     watch::WatchHub,
 };
 
@@ -104,13 +105,14 @@ impl Running {
         let Opened { storage, log, writer, meter, hub, founders } = Opened::open(&options)?;
         let replies = Replies::new(options.identity.member, options.epoch);
         let (members, members_now) = watch::channel(Arc::new(Members::read(&storage.snapshot())?));
-        let (compaction, keeper) = (Arc::new(Notify::new()), Arc::new(OnceLock::new()));
+        let compactions = Compactions::new(Head::read(&storage.snapshot())?.floor);
+        let keeper = Arc::new(OnceLock::new());
         let mut announcer = Announcer {
             identity: options.identity,
             storage: storage.clone(),
             replies: replies.clone(),
             members,
-            compaction: compaction.clone(),
+            compactions: compactions.clone(),
             keeper: keeper.clone(),
             election: options.timing.election,
         };
@@ -134,8 +136,7 @@ impl Running {
         .await?;
         gate.know(raft.participants());
 
-        let (compacted, compacted_now) = watch::channel(None);
-        let told = (members_now.clone(), compacted_now);
+        let told = (members_now.clone(), compactions.clone());
         let handles = Handles::new(&options, &raft, &storage, hub, replies.clone(), told);
         let _ = keeper.set(handles.keeper.clone());
         let (answers, version) = (handles.answers, options.version.clone());
@@ -152,7 +153,7 @@ impl Running {
             background::keep_leases(handles.keeper, raft.clone()).boxed(),
             background::reconcile_members(raft.clone(), members.clone(), timing.election).boxed(),
             background::retain(raft.clone(), storage.clone(), meter, options.retention).boxed(),
-            background::compact(storage, compaction, compacted, raft.clone()).boxed(),
+            compactions.run(storage, raft.clone()).boxed(),
             address_members(peers.clone(), members.clone(), raft.participants()).boxed(),
             introduce(handles.node.clone(), raft.clone(), members.clone(), introduction).boxed(),
         ];
@@ -278,7 +279,7 @@ impl Handles {
         storage: &Storage,
         watch: WatchHub,
         replies: Replies,
-        (members, compacted): (watch::Receiver<Arc<Members>>, watch::Receiver<Option<Revision>>),
+        (members, compactions): (watch::Receiver<Arc<Members>>, Compactions),
     ) -> Handles {
         let timeout = options.limits.timeout;
         let keeper = LeaseKeeper::new(raft.clone());
@@ -287,7 +288,7 @@ impl Handles {
         let (proposer, proposing) =
             Proposer::new(raft.clone(), leader.clone(), replies, options.limits, options.seed);
         let (reader, reading) =
-            Reader::new(raft.clone(), leader.clone(), storage.clone(), compacted, timeout);
+            Reader::new(raft.clone(), leader.clone(), storage.clone(), compactions, timeout);
         let membership = Membership {
             identity: options.identity,
             raft: raft.clone(),

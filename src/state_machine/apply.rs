@@ -1,7 +1,7 @@
 //! One command: refuse first, then change. Each function here and beside it makes all its checks
 //! before its first change, so a refused command leaves nothing in the batch.
 
-use super::{Failure, Rejection, Reply, keys, leases, members, txn};
+use super::{Compacted, Failure, Rejection, Reply, keys, leases, members, txn};
 use crate::{
     lease,
     mvcc::{Edit, Head},
@@ -100,8 +100,9 @@ fn compact(
     head: &mut Head,
     request: &CompactionRequest,
 ) -> Result<Effects, Failure> {
-    head.check_compact(request.revision)?;
-    *head = head.compacted(request.revision);
+    let to = head.check_compact(request.revision)?;
+    let compacted = Compacted { from: head.floor, to };
+    head.floor = Some(to);
     head.put(batch);
-    Ok(Effects { reply: Reply::Compact, ..Effects::done() })
+    Ok(Effects { reply: Reply::Compact(compacted), ..Effects::done() })
 }

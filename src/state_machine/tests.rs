@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 
-use super::{Applied, Entry, Payload, Rejection, Reply, StateMachine, View};
+use super::{Applied, Compacted, Entry, Payload, Rejection, Reply, StateMachine, View};
 use crate::{
     cluster,
     lease::{Change, Lease},
@@ -277,12 +277,16 @@ fn comparisons_are_etcds() {
 fn compaction_is_judged_like_etcd_judges_it() {
     let mut machine = Machine::new();
     let compact = |revision| Operation::Compact(CompactionRequest { revision, physical: false });
-    assert_eq!(machine.apply(compact(0)).reply, Ok(Reply::Compact));
+    let compacted = |from, to| Ok(Reply::Compact(Compacted { from, to }));
     machine.refused(compact(-1), Rejection::Compacted(revision(1)));
+    let zero = Revision::BEFORE_ALL;
+    assert_eq!(machine.apply(compact(0)).reply, compacted(None, zero));
+    machine.refused(compact(0), Rejection::Compacted(zero));
+    machine.refused(compact(-1), Rejection::Compacted(zero));
     machine.refused(compact(2), Rejection::FutureRevision(revision(1)));
     machine.put("a", "1", 0);
     machine.put("a", "2", 0);
-    assert_eq!(machine.apply(compact(2)).reply, Ok(Reply::Compact));
+    assert_eq!(machine.apply(compact(2)).reply, compacted(Some(zero), revision(2)));
     machine.refused(compact(2), Rejection::Compacted(revision(2)));
     machine.refused(compact(0), Rejection::Compacted(revision(2)));
     assert_eq!(machine.view().keys().floor(), Some(revision(2)));

@@ -90,7 +90,8 @@ impl MetaKey {
     }
 }
 
-/// The newest revision and the compaction floor. Value: two varints, 0 for no floor.
+/// The newest revision and the compaction floor. Value: two varints, the second of which is 0 for
+/// no floor and otherwise one more than it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HeadRow {
     pub revision: Revision,
@@ -126,13 +127,17 @@ impl HeadRow {
     pub fn encode(&self) -> Vec<u8> {
         let mut row = Vec::new();
         put_varint(&mut row, self.revision.get());
-        put_varint(&mut row, self.floor.map_or(0, Revision::get));
+        put_varint(&mut row, self.floor.map_or(0, |floor| floor.next().get()));
         row
     }
 
     pub fn decode(mut row: &[u8]) -> Option<HeadRow> {
         let revision = Revision::from_wire(varint(&mut row)?)?;
-        let floor = Revision::from_wire(varint(&mut row)?);
+        let floor = match varint(&mut row)? {
+            0 => None,
+            1 => Some(Revision::BEFORE_ALL),
+            next => Some(Revision::from_wire(next)?.previous()?),
+        };
         row.is_empty().then_some(HeadRow { revision, floor })
     }
 }

@@ -6,7 +6,7 @@
 //! that has read past it goes live, and from there on nothing can slip between the two.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     mem,
     ops::Bound,
     sync::Arc,
@@ -45,6 +45,9 @@ mod refusal {
 /// there.
 const SHARED_READ_REVISIONS: i64 = 1000;
 
+/// Ids that are kept for a client that never cancels what was canceled.
+const CANCELED_MAX: usize = 4096;
+
 pub(crate) struct Stream {
     subscription: Subscription,
     max_response_bytes: usize,
@@ -52,6 +55,9 @@ pub(crate) struct Stream {
     catching_up: BTreeMap<i64, Watcher>,
     /// The watchers' ids, whichever place they are in.
     index: KeyIndex<i64>,
+    /// Ids of watchers that a compaction canceled: as in etcd they are not free until the client
+    /// cancels them as well.
+    canceled: BTreeSet<i64>,
     next_id: i64,
     next_serial: u64,
     /// Whose turn it was to read the history.
@@ -76,6 +82,7 @@ impl Stream {
             live: BTreeMap::new(),
             catching_up: BTreeMap::new(),
             index: KeyIndex::default(),
+            canceled: BTreeSet::new(),
             next_id: 0,
             next_serial: 0,
             last_turn: 0,
@@ -234,14 +241,16 @@ impl Stream {
 
     /// An id that nobody has is ignored.
     fn cancel(&mut self, id: i64) {
-        if self.remove(id).is_some() {
+        if self.remove(id).is_some() || self.canceled.remove(&id) {
             let head = self.subscription.hub.head();
             self.outbox.push_back(WatchResponse { canceled: true, ..response(id, Some(head)) });
         }
     }
 
     fn has(&self, id: i64) -> bool {
-        self.live.contains_key(&id) || self.catching_up.contains_key(&id)
+        self.live.contains_key(&id)
+            || self.catching_up.contains_key(&id)
+            || self.canceled.contains(&id)
     }
 
     fn free_id(&mut self) -> i64 {
@@ -331,11 +340,19 @@ impl Stream {
         let ids: Vec<i64> = below.map(|(id, _)| *id).collect();
         for id in ids {
             self.remove(id);
+            self.keep_canceled(id);
             let mut canceled = response(id, None);
             canceled.canceled = true;
             canceled.compact_revision = floor.get();
             self.outbox.push_back(canceled);
         }
+    }
+
+    fn keep_canceled(&mut self, id: i64) {
+        if self.canceled.len() == CANCELED_MAX {
+            self.canceled.pop_first();
+        }
+        self.canceled.insert(id);
     }
 
     /// Says how far the watchers have come, where that was asked for and all is delivered.

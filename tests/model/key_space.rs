@@ -18,7 +18,7 @@ use orrery::{
         },
         mvccpb::KeyValue,
     },
-    state_machine::{Rejection, Reply},
+    state_machine::{Compacted, Rejection, Reply},
     types::{KeyRange, LeaseId, Revision},
 };
 
@@ -115,17 +115,16 @@ impl KeySpace {
     }
 
     fn compact(&mut self, revision: i64) -> Result<Reply, Rejection> {
-        let number = |raw: i64| Revision::from_wire(raw).unwrap();
+        let number = |raw: i64| Revision::from_wire(raw).unwrap_or(Revision::BEFORE_ALL);
         if revision <= self.floor.unwrap_or(-1) {
             return Err(Rejection::Compacted(number(self.floor.unwrap_or(1))));
         }
         if revision > self.revision() {
             return Err(Rejection::FutureRevision(number(self.revision())));
         }
-        if revision > 0 {
-            self.floor = Some(revision);
-        }
-        Ok(Reply::Compact)
+        let (from, to) = (self.floor.map(number), number(revision));
+        self.floor = Some(revision);
+        Ok(Reply::Compact(Compacted { from, to }))
     }
 
     pub(crate) fn range(&self, request: &RangeRequest) -> Result<RangeResponse, Rejection> {

@@ -1,7 +1,7 @@
 //! Random histories, watchers and readers: every watcher gets what a list of all events says, each
 //! exactly once and in order, and is never told that it has more than it was sent.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use proptest::prelude::*;
 
@@ -118,6 +118,8 @@ struct Line {
 struct Client {
     wishes: VecDeque<(WatchCreateRequest, Wish)>,
     watchers: HashMap<i64, Promise>,
+    /// Canceled by a compaction, and not yet by the client.
+    compacted: HashSet<i64>,
 }
 
 struct Promise {
@@ -263,11 +265,15 @@ impl Client {
             return self.take_created(response);
         }
         if response.canceled {
+            if self.compacted.remove(&response.watch_id) {
+                return assert_eq!(response.compact_revision, 0, "it is said once");
+            }
             let promise = self.watchers.remove(&response.watch_id).expect("it was created");
             if let Some(floor) = Revision::from_wire(response.compact_revision) {
                 assert_eq!(header_revision, 0);
                 assert!(Some(floor) <= memory.past().floor(), "there was such a compaction");
                 assert!(floor > promise.complete_below, "{floor} has what it waits for");
+                self.compacted.insert(response.watch_id);
             }
             return;
         }

@@ -60,9 +60,18 @@ fn a_start_below_the_compaction_floor_is_canceled_and_one_at_it_is_not() {
     bench.check(&["0 @4 created", "0 @0 canceled compacted 4"]);
     bench.watch("k", |create| create.start_revision = 4);
     bench.check(&["1 @4 created", "1 @4 -k/4"]);
-    bench.cancel(0);
-    bench.check(&[]);
     assert_eq!(bench.hub.counts().watchers, 1);
+    // Its id is not free until the client has canceled it as well.
+    bench.watch("k", |create| create.watch_id = 5);
+    bench.check(&["5 @4 created"]);
+    bench.watch("k", |create| (create.watch_id, create.start_revision) = (6, 3));
+    bench.check(&["6 @4 created", "6 @0 canceled compacted 4"]);
+    bench.watch("k", |create| create.watch_id = 6);
+    bench.check(&["-1 @4 created canceled: mvcc: duplicate watch ID provided on the WatchStream"]);
+    bench.cancel(6);
+    bench.check(&["6 @4 canceled"]);
+    bench.cancel(6);
+    bench.check(&[]);
 }
 
 #[test]

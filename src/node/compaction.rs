@@ -1,0 +1,137 @@
+//! Compaction in the background, and the hashes that it leaves.
+//!
+//! As etcd does, a member remembers what HashKV was at the revisions that it last compacted at,
+//! made from all that was there before, and answers with it from then on until it restarts.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
+};
+
+use tokio::sync::{Notify, watch};
+use tracing::warn;
+
+use crate::{
+    mvcc::{self, HashKv, compaction},
+    raft::Raft,
+    state_machine::Compacted,
+    storage::{Storage, off_thread},
+    types::Revision,
+};
+
+/// Hashes that are remembered, as many as etcd does.
+const HASHES_MAX: usize = 10;
+
+/// A pause between two batches of a compaction, so that it takes no more than part of the disk's
+/// time.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// What the apply thread tells about compactions, and what became of them. Clones share it.
+#[derive(Clone)]
+pub(crate) struct Compactions(Arc<Shared>);
+
+struct Shared {
+    wake: Notify,
+    state: Mutex<State>,
+    /// The floor below which nothing is left.
+    done: watch::Sender<Option<Revision>>,
+}
+
+#[derive(Default)]
+struct State {
+    /// The newest floor that may be worked towards: all before it is hashed or waits for it.
+    floor: Option<Revision>,
+    /// Not hashed yet, oldest first; no more than are remembered.
+    due: VecDeque<Compacted>,
+    hashes: VecDeque<HashKv>,
+}
+
+impl Compactions {
+    /// `floor` is the one that the store begins with.
+    pub(crate) fn new(floor: Option<Revision>) -> Compactions {
+        let (done, _) = watch::channel(None);
+        let state = Mutex::new(State { floor, ..State::default() });
+        Compactions(Arc::new(Shared { wake: Notify::new(), state, done }))
+    }
+
+    /// A compaction was applied.
+    pub(crate) fn add(&self, compacted: Compacted) {
+        let mut state = self.lock();
+        state.floor = Some(compacted.to);
+        if compacted.to > Revision::BEFORE_ALL {
+            push(&mut state.due, compacted);
+        }
+        self.0.wake.notify_one();
+    }
+
+    /// The store is another one, with this floor.
+    pub(crate) fn replaced(&self, floor: Option<Revision>) {
+        *self.lock() = State { floor, ..State::default() };
+        self.0.wake.notify_one();
+    }
+
+    /// HashKV as it was when the store was compacted at this revision, if that is remembered.
+    pub(crate) fn hash_at(&self, revision: i64) -> Option<HashKv> {
+        self.lock().hashes.iter().find(|hash| hash.hash_revision == revision).copied()
+    }
+
+    /// How far compaction has physically come, and its changes.
+    pub(crate) fn done(&self) -> watch::Receiver<Option<Revision>> {
+        self.0.done.subscribe()
+    }
+
+    /// Removes compacted versions until Raft has ended.
+    pub(crate) async fn run(self, storage: Storage, raft: Raft) {
+        while !raft.is_stopped() {
+            match self.step(&storage).await {
+                Ok(true) => tokio::time::sleep(PAUSE).await,
+                Ok(false) => self.0.wake.notified().await,
+                // The same trouble stops the apply thread, and with it the member.
+                Err(error) => {
+                    warn!(%error, "a compaction could not go on");
+                    self.0.wake.notified().await;
+                }
+            }
+        }
+    }
+
+    /// Whether there is more to do at once.
+    async fn step(&self, storage: &Storage) -> Result<bool, mvcc::Error> {
+        let (due, floor) = {
+            let state = self.lock();
+            (state.due.front().copied(), state.floor)
+        };
+        let target = storage.clone();
+        if let Some(compacted) = due {
+            let hash = off_thread(move || {
+                mvcc::View::new(target.snapshot())?.hash_before(compacted.from, compacted.to)
+            });
+            let hash = hash.await?;
+            let mut state = self.lock();
+            // The store may have been replaced meanwhile.
+            if state.due.front() == Some(&compacted) {
+                state.due.pop_front();
+                push(&mut state.hashes, hash);
+            }
+            return Ok(true);
+        }
+        let Some(floor) = floor else { return Ok(false) };
+        let more = off_thread(move || compaction::step_towards(&target, floor)).await?;
+        if !more {
+            self.0.done.send_replace(Some(floor));
+        }
+        Ok(more)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().expect("no code panics while it holds this lock")
+    }
+}
+
+fn push<T>(queue: &mut VecDeque<T>, item: T) {
+    if queue.len() == HASHES_MAX {
+        queue.pop_front();
+    }
+    queue.push_back(item);
+}

@@ -1,0 +1,138 @@
+//! What clients are told, request by request: scripts that run against the state machine, servers
+//! of ours and a real etcd. See `tests/conformance/README.md`.
+//!
+//! `ETCD` names the etcd; without it the one that `make peers` builds is taken. `ORRERY_CONFORMANCE`
+//! names scripts, and `ORRERY_CONFORMANCE_RECORD` those that etcd's answers are written into.
+
+#[path = "conformance/answer.rs"]
+mod answer;
+#[path = "conformance/machine.rs"]
+mod machine;
+#[path = "cluster/members.rs"]
+#[expect(dead_code, reason = "the fault tests use the rest")]
+mod members;
+#[path = "conformance/request.rs"]
+mod request;
+#[path = "conformance/run.rs"]
+mod run;
+#[path = "conformance/script.rs"]
+mod script;
+#[path = "conformance/server.rs"]
+mod server;
+#[path = "conformance/shift.rs"]
+mod shift;
+#[path = "conformance/txn.rs"]
+mod txn;
+#[path = "conformance/words.rs"]
+mod words;
+
+use std::{env, fs, io::Write as _, path::PathBuf};
+
+use members::{Cluster, Setup};
+use run::{Outcome, Peace};
+use script::{Case, Exchange, Script};
+use server::Server;
+
+/// Says something that must be seen although the test passes, which captures what it prints.
+fn announce(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+#[test]
+fn the_state_machine_answers_as_the_scripts_say() {
+    run::on_state_machines(&run::scripts()).check("the state machine");
+}
+
+#[tokio::test]
+async fn a_server_answers_as_the_scripts_say() {
+    on_servers(|| Setup::new(1)).await.check("a server");
+}
+
+#[tokio::test]
+async fn a_follower_answers_as_the_scripts_say() {
+    on_servers(|| Setup::new(3)).await.check("a follower of three");
+}
+
+#[tokio::test]
+async fn etcd_answers_as_the_scripts_say() {
+    let Some(binary) = etcd() else {
+        return announce("SKIPPED conformance of etcd: there is none (ETCD, or make peers)");
+    };
+    let setup = || {
+        let mut setup = Setup::new(1);
+        setup.binary.clone_from(&binary);
+        setup
+    };
+    if let Ok(names) = env::var("ORRERY_CONFORMANCE_RECORD") {
+        return record(setup, &names).await;
+    }
+    on_servers(setup).await.check("etcd");
+}
+
+/// `ETCD`, or the one in the cache.
+fn etcd() -> Option<PathBuf> {
+    let cached = || {
+        let peers = PathBuf::from(env::var_os("HOME")?).join(".cache/orrery/peers");
+        let folders = fs::read_dir(peers).ok()?.filter_map(Result::ok);
+        folders.map(|folder| folder.path().join("etcd")).find(|binary| binary.is_file())
+    };
+    env::var_os("ETCD").filter(|named| !named.is_empty()).map(PathBuf::from).or_else(cached)
+}
+
+/// A cluster and a connection to the member that is asked: one that does not lead, if it can be.
+struct Asked {
+    _cluster: Cluster,
+    server: Server,
+}
+
+impl Asked {
+    async fn start(setup: Setup) -> Asked {
+        let cluster = setup.start().await;
+        let leader = cluster.leader().await;
+        let follower = cluster.indices().into_iter().find(|member| *member != leader);
+        let endpoint = cluster.endpoint(follower.unwrap_or(leader));
+        Asked { server: Server::connect(&endpoint).await, _cluster: cluster }
+    }
+}
+
+/// All scripts on one cluster, and each case that needs a fresh store on one of its own.
+async fn on_servers(setup: impl Fn() -> Setup) -> Outcome {
+    let mut outcome = Outcome::default();
+    let mut shared = Asked::start(setup()).await;
+    for script in run::scripts() {
+        for (case, exchanges) in script.cases() {
+            let case = (case, exchanges.as_slice());
+            if case.0.fresh {
+                let server = &mut Asked::start(setup()).await.server;
+                outcome.run(server, &script, case, &mut Peace).await;
+            } else {
+                outcome.run(&mut shared.server, &script, case, &mut Peace).await;
+            }
+        }
+    }
+    outcome
+}
+
+/// Writes what a server answers into the scripts of these names.
+async fn record(setup: impl Fn() -> Setup, names: &str) {
+    let mut shared = Asked::start(setup()).await;
+    let wanted = |script: &Script| {
+        names.split(',').any(|name| name == "all" || format!("{name}.txt") == script.name)
+    };
+    for script in run::scripts().into_iter().filter(wanted) {
+        let mut answers = Vec::new();
+        for (case, exchanges) in script.cases() {
+            let told = |exchange: &Exchange, answer| answers.push((exchange.line, answer));
+            let case: &Case = case;
+            if case.fresh {
+                let server = &mut Asked::start(setup()).await.server;
+                run::on_server(server, &script, case, &exchanges, &mut Peace, told).await;
+            } else {
+                let server = &mut shared.server;
+                run::on_server(server, &script, case, &exchanges, &mut Peace, told).await;
+            }
+        }
+        fs::write(run::folder().join(&script.name), script.with_answers(&answers)).unwrap();
+        announce(&format!("recorded {} answers in {}", answers.len(), script.name));
+    }
+}

@@ -1,0 +1,480 @@
+//! A server as a target: one connection, and per case its streams and what goes on aside.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
+
+use orrery::proto::{
+    etcdserverpb::{
+        CompactionRequest, DeleteRangeRequest, HashKvRequest, LeaseKeepAliveRequest,
+        LeaseLeasesRequest, LeaseRevokeRequest, RangeRequest, RangeResponse, ResponseHeader,
+        StatusRequest, WatchCancelRequest, WatchProgressRequest, WatchRequest, WatchResponse,
+        kv_client::KvClient, lease_client::LeaseClient, maintenance_client::MaintenanceClient,
+        watch_client::WatchClient, watch_request::RequestUnion,
+    },
+    mvccpb::Event,
+    v3electionpb::{
+        LeaderKey, LeaderRequest, LeaderResponse, ProclaimRequest, ResignRequest,
+        election_client::ElectionClient,
+    },
+    v3lockpb::{UnlockRequest, lock_client::LockClient},
+};
+use tokio::{
+    sync::mpsc,
+    task::JoinHandle,
+    time::{sleep, timeout},
+};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Code, Status, Streaming, transport::Channel};
+
+use super::{
+    answer::{self, Frame, Lines},
+    request::Request,
+};
+
+/// Longer than anything that is meant to come takes to come.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Where nothing is meant to come, it is waited for so long.
+const SILENCE: Duration = Duration::from_millis(300);
+
+/// The stream of an election's leaders, as scripts name it.
+const OBSERVE: &str = "observe";
+
+/// One endpoint.
+pub(crate) struct Server {
+    channel: Channel,
+    /// Every header must name these.
+    cluster_id: u64,
+    member_id: u64,
+    /// Minor version of 3 that it says it is.
+    pub(crate) minor: u32,
+    pub(crate) frame: Frame,
+    streams: BTreeMap<String, WatchStream>,
+    observed: Option<mpsc::Receiver<Result<LeaderResponse, Status>>>,
+    aside: BTreeMap<String, JoinHandle<Result<Held, Status>>>,
+    leaders: BTreeMap<String, LeaderKey>,
+}
+
+/// The answer of a lock or campaign, with the leader key if it has one.
+type Held = (Lines, Option<LeaderKey>);
+
+struct WatchStream {
+    requests: mpsc::Sender<WatchRequest>,
+    responses: Streaming<WatchResponse>,
+    controls: VecDeque<WatchResponse>,
+    events: VecDeque<(i64, Event)>,
+    watchers: usize,
+    /// Revision of the newest event of each watcher.
+    seen: BTreeMap<i64, i64>,
+    fragment: bool,
+}
+
+impl Server {
+    pub(crate) async fn connect(endpoint: &str) -> Server {
+        let endpoint = Channel::from_shared(endpoint.to_owned()).expect("it is a URL");
+        let channel = endpoint.connect_lazy();
+        let status = MaintenanceClient::new(channel.clone()).status(StatusRequest {}).await;
+        let status = status.expect("a server that is ready tells its status").into_inner();
+        let header = status.header.expect("a status has a header");
+        let minor = status.version.split('.').nth(1).and_then(|minor| minor.parse().ok());
+        Server {
+            channel,
+            cluster_id: header.cluster_id,
+            member_id: header.member_id,
+            minor: minor.expect("a version is 3.minor.patch"),
+            frame: Frame::default(),
+            streams: BTreeMap::new(),
+            observed: None,
+            aside: BTreeMap::new(),
+            leaders: BTreeMap::new(),
+        }
+    }
+
+    /// Removes all keys, leases and streams; revisions count from here.
+    pub(crate) async fn begin_case(&mut self) {
+        self.streams.clear();
+        self.observed = None;
+        if !self.aside.is_empty() {
+            std::mem::take(&mut self.aside).into_values().for_each(|aside| aside.abort());
+            // A lock or campaign that is given up may still remove its key.
+            sleep(SILENCE).await;
+        }
+        self.leaders.clear();
+        let leases = self.lease().lease_leases(LeaseLeasesRequest {}).await.unwrap().into_inner();
+        for lease in leases.leases {
+            // It may have run out by itself meanwhile.
+            let _ = self.lease().lease_revoke(LeaseRevokeRequest { id: lease.id }).await;
+        }
+        let (key, range_end) = (vec![0].into(), vec![0].into());
+        let everything = DeleteRangeRequest { key, range_end, prev_kv: false };
+        let deleted = self.kv().delete_range(everything).await.unwrap().into_inner();
+        let revision = deleted.header.expect("a deletion has a header").revision;
+        self.frame = Frame { base: revision - 1, chosen: None };
+    }
+
+    fn kv(&self) -> KvClient<Channel> {
+        KvClient::new(self.channel.clone()).max_decoding_message_size(usize::MAX)
+    }
+
+    fn lease(&self) -> LeaseClient<Channel> {
+        LeaseClient::new(self.channel.clone())
+    }
+
+    fn election(&self) -> ElectionClient<Channel> {
+        ElectionClient::new(self.channel.clone())
+    }
+
+    pub(crate) async fn answer(&mut self, request: Request) -> Lines {
+        let answer = timeout(PATIENCE, self.ask(request)).await;
+        match answer.unwrap_or(Ok(vec![format!("no answer for {PATIENCE:?}")])) {
+            Ok(lines) => lines,
+            Err(status) => answer::error(&status),
+        }
+    }
+
+    /// What is asked is in the server's own numbers.
+    async fn ask(&mut self, request: Request) -> Result<Lines, Status> {
+        let frame = self.frame;
+        Ok(match request {
+            Request::Put(put) => {
+                let put = self.kv().put(put).await?.into_inner();
+                self.checked(put.header.as_ref(), frame.put(&put))
+            }
+            Request::Range(range) => {
+                let range = self.kv().range(range).await?.into_inner();
+                self.checked(range.header.as_ref(), frame.range(&range))
+            }
+            Request::RangeStream(range) => {
+                let range = self.range_stream(range).await?;
+                self.checked(range.header.as_ref(), frame.range(&range))
+            }
+            Request::Delete(delete) => {
+                let delete = self.kv().delete_range(delete).await?.into_inner();
+                self.checked(delete.header.as_ref(), frame.delete(&delete))
+            }
+            Request::Txn(txn) => {
+                let txn = self.kv().txn(txn).await?.into_inner();
+                self.checked(txn.header.as_ref(), frame.txn(&txn))
+            }
+            Request::Compact(CompactionRequest { revision, physical }) => {
+                let compact = CompactionRequest { revision, physical };
+                let compact = self.kv().compact(compact).await?.into_inner();
+                self.checked(compact.header.as_ref(), frame.only_header(compact.header.as_ref()))
+            }
+            Request::HashKv(revision) => {
+                let mut client = MaintenanceClient::new(self.channel.clone());
+                let hash = client.hash_kv(HashKvRequest { revision }).await?.into_inner();
+                self.checked(hash.header.as_ref(), frame.hash_kv(&hash))
+            }
+            Request::Sleep(ms) => {
+                sleep(Duration::from_millis(ms)).await;
+                Lines::new()
+            }
+            request @ (Request::Grant(_)
+            | Request::Revoke(_)
+            | Request::KeepAlive(_)
+            | Request::TimeToLive(_)
+            | Request::Leases) => self.ask_lease(request).await?,
+            request @ (Request::Watch { .. }
+            | Request::Cancel { .. }
+            | Request::Progress { .. }
+            | Request::Events { .. }
+            | Request::Next { .. }
+            | Request::Silence { .. }) => self.ask_watch(request).await?,
+            request => self.ask_lock(request).await?,
+        })
+    }
+
+    async fn range_stream(&self, range: RangeRequest) -> Result<RangeResponse, Status> {
+        let mut parts = self.kv().range_stream(range).await?.into_inner();
+        let mut whole = RangeResponse::default();
+        while let Some(part) = parts.message().await? {
+            let part = part.range_response.unwrap_or_default();
+            assert!(whole.header.is_none(), "a part follows the one with the header");
+            whole.kvs.extend(part.kvs);
+            (whole.header, whole.more, whole.count) = (part.header, part.more, part.count);
+        }
+        Ok(whole)
+    }
+
+    async fn ask_lease(&mut self, request: Request) -> Result<Lines, Status> {
+        let frame = self.frame;
+        Ok(match request {
+            Request::Grant(grant) => {
+                let chosen = grant.id == 0;
+                let granted = self.lease().lease_grant(grant).await?.into_inner();
+                if chosen {
+                    self.frame.chosen = Some(granted.id);
+                }
+                self.checked(granted.header.as_ref(), self.frame.grant(&granted))
+            }
+            Request::Revoke(id) => {
+                let revoked = self.lease().lease_revoke(LeaseRevokeRequest { id }).await?;
+                let header = revoked.into_inner().header;
+                self.checked(header.as_ref(), frame.only_header(header.as_ref()))
+            }
+            Request::KeepAlive(id) => {
+                let one = tokio_stream::once(LeaseKeepAliveRequest { id });
+                let open = tokio_stream::StreamExt::chain(one, tokio_stream::pending());
+                let mut kept = self.lease().lease_keep_alive(open).await?.into_inner();
+                let kept = kept.message().await?.unwrap_or_default();
+                self.checked(kept.header.as_ref(), frame.keep_alive(&kept))
+            }
+            Request::TimeToLive(request) => {
+                let answer = self.lease().lease_time_to_live(request).await?.into_inner();
+                self.checked(answer.header.as_ref(), frame.time_to_live(&answer))
+            }
+            _ => {
+                let leases = self.lease().lease_leases(LeaseLeasesRequest {}).await?.into_inner();
+                self.checked(leases.header.as_ref(), frame.leases(&leases))
+            }
+        })
+    }
+
+    async fn ask_watch(&mut self, request: Request) -> Result<Lines, Status> {
+        let frame = self.frame;
+        let lines = match request {
+            Request::Watch { stream, create } => {
+                let fragment = create.fragment;
+                let create = RequestUnion::CreateRequest(create);
+                match self.streams.get(&stream) {
+                    Some(stream) => stream.send(create).await,
+                    None => {
+                        let opened = WatchStream::open(self.channel.clone(), create).await?;
+                        self.streams.insert(stream.clone(), opened);
+                    }
+                }
+                let stream = self.stream(&stream);
+                stream.fragment |= fragment;
+                stream.watchers += 1;
+                let created = stream.control(|response| response.created).await?;
+                frame.control(&created)
+            }
+            Request::Cancel { stream, id } => {
+                let cancel = WatchCancelRequest { watch_id: id };
+                self.stream(&stream).send(RequestUnion::CancelRequest(cancel)).await;
+                Lines::new()
+            }
+            Request::Progress { stream } => {
+                let progress = RequestUnion::ProgressRequest(WatchProgressRequest {});
+                self.stream(&stream).send(progress).await;
+                Lines::new()
+            }
+            Request::Next { stream } if stream == OBSERVE => {
+                let observed = self.observed.as_mut().expect("a script observes first");
+                let leader = observed.recv().await.unwrap_or_else(|| Err(ended()))?;
+                frame.leader(&leader)
+            }
+            Request::Next { stream } => {
+                let next = self.stream(&stream).control(|_| true).await?;
+                frame.control(&next)
+            }
+            Request::Events { stream, count } => self.stream(&stream).take(count, frame).await?,
+            Request::Silence { stream } => {
+                let stream = self.stream(&stream);
+                let heard = timeout(SILENCE, stream.receive()).await;
+                match (heard, stream.events.front(), stream.controls.front()) {
+                    (Err(_), None, None) => Lines::new(),
+                    (Ok(Err(status)), ..) => return Err(status),
+                    (_, Some((id, event)), _) => frame.event(Some(*id), event),
+                    (_, _, Some(control)) => frame.control(control),
+                    (Ok(Ok(())), None, None) => vec!["an empty response".to_owned()],
+                }
+            }
+            _ => unreachable!("the caller has sorted requests"),
+        };
+        Ok(lines)
+    }
+
+    fn stream(&mut self, name: &str) -> &mut WatchStream {
+        let stream = self.streams.get_mut(name);
+        stream.unwrap_or_else(|| panic!("no watch was created on stream {name}"))
+    }
+
+    async fn ask_lock(&mut self, request: Request) -> Result<Lines, Status> {
+        let frame = self.frame;
+        Ok(match request {
+            Request::Lock { request, aside } => {
+                let mut client = LockClient::new(self.channel.clone());
+                let lock = async move {
+                    let locked = client.lock(request).await?.into_inner();
+                    Ok((frame.lock(&locked), None))
+                };
+                self.aside_or_now(lock, aside, None).await?
+            }
+            Request::Unlock(key) => {
+                let mut client = LockClient::new(self.channel.clone());
+                let header = client.unlock(UnlockRequest { key }).await?.into_inner().header;
+                self.checked(header.as_ref(), frame.only_header(header.as_ref()))
+            }
+            Request::Campaign { request, aside, keep } => {
+                let mut client = self.election();
+                let campaign = async move {
+                    let won = client.campaign(request).await?.into_inner();
+                    Ok((frame.campaign(&won), won.leader))
+                };
+                self.aside_or_now(campaign, aside, keep).await?
+            }
+            Request::Proclaim { leader, value } => {
+                let leader = self.leaders.get(&leader).cloned();
+                let proclaimed =
+                    self.election().proclaim(ProclaimRequest { leader, value }).await?;
+                let header = proclaimed.into_inner().header;
+                self.checked(header.as_ref(), frame.only_header(header.as_ref()))
+            }
+            Request::Leader(name) => {
+                let leader = self.election().leader(LeaderRequest { name }).await?.into_inner();
+                self.checked(leader.header.as_ref(), frame.leader(&leader))
+            }
+            Request::Resign { leader } => {
+                let leader = self.leaders.get(&leader).cloned();
+                let header = self.election().resign(ResignRequest { leader }).await?;
+                let header = header.into_inner().header;
+                self.checked(header.as_ref(), frame.only_header(header.as_ref()))
+            }
+            Request::Observe(name) => {
+                self.observed = Some(observe(self.election(), LeaderRequest { name }));
+                Lines::new()
+            }
+            Request::Finish(name) => {
+                let aside = self.aside.remove(&name).expect("a script begins what it finishes");
+                let (lines, leader) = aside.await.expect("it does not panic")?;
+                self.leaders.extend(leader.map(|leader| (name, leader)));
+                lines
+            }
+            Request::Pending(name) => {
+                sleep(SILENCE).await;
+                let aside = self.aside.get(&name).expect("a script begins what is pending");
+                let state = if aside.is_finished() { "has its answer" } else { "under way" };
+                vec![state.to_owned()]
+            }
+            _ => unreachable!("the caller has sorted requests"),
+        })
+    }
+
+    async fn aside_or_now(
+        &mut self,
+        work: impl Future<Output = Result<Held, Status>> + Send + 'static,
+        aside: Option<String>,
+        keep: Option<String>,
+    ) -> Result<Lines, Status> {
+        if let Some(name) = aside {
+            self.aside.insert(name, tokio::spawn(work));
+            return Ok(vec!["under way".to_owned()]);
+        }
+        let (lines, leader) = work.await?;
+        self.leaders.extend(keep.zip(leader));
+        Ok(lines)
+    }
+
+    /// Every header names the server that answered, and its term.
+    fn checked(&self, header: Option<&ResponseHeader>, mut lines: Lines) -> Lines {
+        if let Some(header) = header {
+            let named = (header.cluster_id, header.member_id) == (self.cluster_id, self.member_id);
+            if !named || header.raft_term == 0 {
+                lines.push(format!("header of somebody else: {header:?}"));
+            }
+        }
+        lines
+    }
+}
+
+fn ended() -> Status {
+    Status::new(Code::Ok, "the stream ended")
+}
+
+/// The leaders of an election. A server may say nothing at all until there is the first.
+fn observe(
+    mut client: ElectionClient<Channel>,
+    request: LeaderRequest,
+) -> mpsc::Receiver<Result<LeaderResponse, Status>> {
+    let (sender, leaders) = mpsc::channel(16);
+    tokio::spawn(async move {
+        let mut stream = match client.observe(request).await {
+            Ok(stream) => stream.into_inner(),
+            Err(status) => return drop(sender.send(Err(status)).await),
+        };
+        while let Some(leader) = stream.message().await.transpose() {
+            if sender.send(leader).await.is_err() {
+                return; // the case is over
+            }
+        }
+    });
+    leaders
+}
+
+impl WatchStream {
+    /// A server may say nothing at all until it is asked something.
+    async fn open(channel: Channel, first: RequestUnion) -> Result<WatchStream, Status> {
+        let (requests, queue) = mpsc::channel(16);
+        let first = WatchRequest { request_union: Some(first) };
+        requests.send(first).await.expect("the queue is at hand");
+        let mut client = WatchClient::new(channel).max_decoding_message_size(usize::MAX);
+        let responses = client.watch(ReceiverStream::new(queue)).await?.into_inner();
+        Ok(WatchStream {
+            requests,
+            responses,
+            controls: VecDeque::new(),
+            events: VecDeque::new(),
+            watchers: 0,
+            seen: BTreeMap::new(),
+            fragment: false,
+        })
+    }
+
+    async fn send(&self, union: RequestUnion) {
+        let request = WatchRequest { request_union: Some(union) };
+        // A stream that has ended says so where its responses are read.
+        let _ = self.requests.send(request).await;
+    }
+
+    /// Sorts the next response into events and the rest.
+    async fn receive(&mut self) -> Result<(), Status> {
+        let response = self.responses.message().await?;
+        let response = response.ok_or_else(ended)?;
+        if response.events.is_empty() {
+            self.controls.push_back(response);
+            return Ok(());
+        }
+        let seen = self.seen.entry(response.watch_id).or_insert(0);
+        let before = *seen;
+        for event in &response.events {
+            let revision = event.kv.as_ref().map_or(0, |kv| kv.mod_revision);
+            let splits = revision == before && !self.fragment;
+            if revision < *seen || splits {
+                let text = format!("revision {revision} comes again or late behind {seen}");
+                return Err(Status::new(Code::Internal, text));
+            }
+            *seen = revision;
+            self.events.push_back((response.watch_id, (**event).clone()));
+        }
+        Ok(())
+    }
+
+    async fn control(
+        &mut self,
+        wanted: impl Fn(&WatchResponse) -> bool,
+    ) -> Result<WatchResponse, Status> {
+        loop {
+            if let Some(at) = self.controls.iter().position(&wanted) {
+                return Ok(self.controls.remove(at).expect("it was found there"));
+            }
+            self.receive().await?;
+        }
+    }
+
+    /// The next events. Those of several watchers have no order among each other.
+    async fn take(&mut self, count: usize, frame: Frame) -> Result<Lines, Status> {
+        while self.events.len() < count {
+            self.receive().await?;
+        }
+        let mut events: Vec<_> = self.events.drain(..count).collect();
+        events.sort_by_key(|(id, event)| (event.kv.as_ref().map(|kv| kv.mod_revision), *id));
+        let several = self.watchers > 1;
+        let lines =
+            events.iter().flat_map(|(id, event)| frame.event(several.then_some(*id), event));
+        Ok(lines.collect())
+    }
+}
