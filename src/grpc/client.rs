@@ -16,7 +16,7 @@ use crate::{
     },
 };
 
-/// Nobody sends watch responses within a server anywhere, so they need not be cut.
+/// Only clients that take fragments are sent less than whole responses.
 const RESPONSE_BYTES_MAX: usize = usize::MAX;
 
 /// What a client within this server can ask. Clones share it.
@@ -73,7 +73,6 @@ impl Client {
         Ok(self.services.0.lease.lease_grant(self.request(grant)).await?.into_inner().id)
     }
 
-    /// Watches with one watcher on a stream of its own.
     pub(crate) fn watch(&self, create: WatchCreateRequest) -> WatchSession {
         watch(&self.services.0.hub, create)
     }
@@ -88,6 +87,7 @@ impl Client {
     }
 }
 
+/// Watches with one watcher on a stream of its own.
 pub(crate) fn watch(hub: &WatchHub, create: WatchCreateRequest) -> WatchSession {
     let mut session = hub.open(RESPONSE_BYTES_MAX);
     session.request(WatchRequest { request_union: Some(RequestUnion::CreateRequest(create)) });

@@ -8,6 +8,7 @@ use crate::{
     grpc::client::Client,
     node::{self, WatchSession},
     proto::{
+        SharedEvent,
         etcdserverpb::{
             Compare, DeleteRangeRequest, PutRequest, RangeRequest, RequestOp, TxnRequest,
             TxnResponse, WatchCreateRequest,
@@ -53,9 +54,7 @@ impl Queue {
 
     /// The key of whoever has this lease.
     pub(crate) fn key(&self, lease: i64) -> Bytes {
-        let sign = if lease < 0 { "-" } else { "" };
-        let name = format!("{sign}{:x}", lease.unsigned_abs());
-        [&self.prefix, name.as_bytes()].concat().into()
+        [&self.prefix, name(lease).as_bytes()].concat().into()
     }
 
     /// The request for the key that has what all want.
@@ -78,7 +77,8 @@ impl Queue {
         Place { queue: self, key, created, is_kept: false }
     }
 
-    /// Returns when no key is left that is older than `created`.
+    /// Returns when no key is left that is older than `created`. Waits for the last of them first,
+    /// so that each deletion wakes one who waits and not all.
     async fn turn_of(&self, created: i64) -> Result<(), Status> {
         loop {
             // This member has applied the creation, so it knows all keys before it.
@@ -92,13 +92,7 @@ impl Queue {
                 .await?;
             let Some(last) = before.kvs.into_iter().next() else { return Ok(()) };
             let revision = before.header.map_or(0, |header| header.revision);
-            let session = self.client.watch(WatchCreateRequest {
-                key: last.key,
-                start_revision: revision + 1,
-                filters: vec![FilterType::Noput.into()],
-                ..WatchCreateRequest::default()
-            });
-            deleted(session).await?;
+            until_gone(self.client.watch(deletion(last.key, revision + 1))).await?;
         }
     }
 
@@ -120,19 +114,35 @@ impl Queue {
     }
 }
 
-/// Returns when the watched key is gone, and maybe too early: look again.
-async fn deleted(mut session: WatchSession) -> Result<(), Status> {
+/// A lease as it stands in a key: hexadecimal, with a sign if need be, since any number can be asked
+/// for.
+fn name(lease: i64) -> String {
+    let sign = if lease < 0 { "-" } else { "" };
+    format!("{sign}{:x}", lease.unsigned_abs())
+}
+
+fn deletion(key: Bytes, from: i64) -> WatchCreateRequest {
+    WatchCreateRequest {
+        key,
+        start_revision: from,
+        filters: vec![FilterType::Noput.into()],
+        ..WatchCreateRequest::default()
+    }
+}
+
+/// Returns when a [`deletion`] was seen, or can't be because its first revision has been compacted
+/// meanwhile: look again.
+async fn until_gone(mut session: WatchSession) -> Result<(), Status> {
     loop {
         let response = session.next_response().await.map_err(node::Error::from)?;
-        // It is refused when its first revision has been compacted meanwhile.
-        let is_over = response.canceled || !response.events.is_empty();
-        if is_over {
+        if response.canceled || !response.events.is_empty() {
             return Ok(());
         }
     }
 }
 
-/// Somebody's place in the queue. Dropped, it is given up, unless it is kept.
+/// Somebody's place in the queue. Dropped, it is given up, unless it is kept: a call ends by being
+/// dropped when its client goes away, and whoever is behind should not have to wait for its lease.
 pub(crate) struct Place {
     queue: Queue,
     key: Bytes,
@@ -142,9 +152,6 @@ pub(crate) struct Place {
 
 impl Place {
     /// Returns when nobody is before it any more.
-    ///
-    /// Not every end of a wait is seen from here: a client that goes away ends its call by dropping
-    /// it.
     pub(crate) async fn turn(&self) -> Result<(), Status> {
         self.queue.turn_of(self.created).await
     }
@@ -156,7 +163,7 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        // Without a runtime the process is about to end, and the lease with it.
+        // Without a runtime the process is about to end. Then, and if this fails, the lease ends it.
         let runtime = tokio::runtime::Handle::try_current();
         if let (false, Ok(runtime)) = (self.is_kept, runtime) {
             let leaving = leave(self.queue.client.clone(), self.key.clone(), self.created);
@@ -219,6 +226,59 @@ pub(crate) fn joined_at(txn: &TxnResponse) -> i64 {
 }
 
 /// Whether an event is a put.
-pub(crate) fn is_put(event: &crate::proto::SharedEvent) -> bool {
+pub(crate) fn is_put(event: &SharedEvent) -> bool {
     event.r#type() == EventType::Put
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+
+    use super::*;
+    use crate::{grpc::client, types::Revision, watch::memory::Memory};
+
+    #[test]
+    fn keys_are_called_by_their_leases_in_hexadecimal() {
+        for (lease, expected) in [
+            (1, "1"),
+            (0x0694_d7ab_c0ff_ee00, "694d7abc0ffee00"),
+            (i64::MAX, "7fffffffffffffff"),
+            (-1, "-1"),
+            (i64::MIN, "-8000000000000000"),
+        ] {
+            assert_eq!(name(lease), expected);
+        }
+    }
+
+    #[test]
+    fn a_wait_ends_with_the_deletion_and_with_nothing_else() {
+        let memory = Memory::default();
+        let hub = memory.hub();
+        let write = |operations: &[(&str, Option<&str>)]| {
+            hub.publish(memory.write(operations).into_iter().collect());
+        };
+        write(&[("q/1", Some("")), ("q/2", Some(""))]);
+        let mut wait = Box::pin(until_gone(client::watch(&hub, deletion("q/1".into(), 3))));
+        assert!(wait.as_mut().now_or_never().is_none());
+        write(&[("q/1", Some("proclaimed"))]);
+        write(&[("q/2", None), ("q/11", Some("")), ("q/", Some(""))]);
+        assert!(wait.as_mut().now_or_never().is_none());
+        write(&[("q/1", None)]);
+        assert!(wait.now_or_never().unwrap().is_ok());
+    }
+
+    #[test]
+    fn a_deletion_before_the_wait_began_is_found() {
+        let memory = Memory::default();
+        let hub = memory.hub();
+        for value in [Some(""), None, Some("again")] {
+            hub.publish(memory.write(&[("q/1", value)]).into_iter().collect());
+        }
+        let wait = |from| until_gone(client::watch(&hub, deletion("q/1".into(), from)));
+        assert!(wait(3).now_or_never().unwrap().is_ok());
+        assert!(wait(4).now_or_never().is_none());
+        // What was compacted is not waited for; the store says more.
+        memory.compact(Revision::from_wire(4).unwrap());
+        assert!(wait(3).now_or_never().unwrap().is_ok());
+    }
 }
