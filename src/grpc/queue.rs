@@ -114,8 +114,7 @@ impl Queue {
     }
 }
 
-/// A lease as it stands in a key: hexadecimal, with a sign if need be, since any number can be asked
-/// for.
+/// A lease as it stands in a key: hexadecimal, with a sign if need be, since any number can come.
 fn name(lease: i64) -> String {
     let sign = if lease < 0 { "-" } else { "" };
     format!("{sign}{:x}", lease.unsigned_abs())
@@ -141,8 +140,8 @@ async fn until_gone(mut session: WatchSession) -> Result<(), Status> {
     }
 }
 
-/// Somebody's place in the queue. Dropped, it is given up, unless it is kept: a call ends by being
-/// dropped when its client goes away, and whoever is behind should not have to wait for its lease.
+/// Somebody's place in the queue. Dropped, it is given up, unless it is kept: when a client goes
+/// away, its call ends by being dropped, and whoever is behind must not wait for its lease.
 pub(crate) struct Place {
     queue: Queue,
     key: Bytes,
@@ -163,7 +162,7 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        // Without a runtime the process is about to end. Then, and if this fails, the lease ends it.
+        // Without a runtime the process is about to end; then, as after an error, the lease ends it.
         let runtime = tokio::runtime::Handle::try_current();
         if let (false, Ok(runtime)) = (self.is_kept, runtime) {
             let leaving = leave(self.queue.client.clone(), self.key.clone(), self.created);
