@@ -162,7 +162,7 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        // Without a runtime the process is about to end; then, as after an error, the lease ends it.
+        // Without a runtime the process is about to end; the lease ends it then, as after errors.
         let runtime = tokio::runtime::Handle::try_current();
         if let (false, Ok(runtime)) = (self.is_kept, runtime) {
             let leaving = leave(self.queue.client.clone(), self.key.clone(), self.created);
