@@ -4,15 +4,19 @@
 //! all calls stands in [`gate`]; [`status`] alone knows how an error looks on the wire.
 
 mod aside;
+mod client;
 mod cluster;
+mod election;
 mod gate;
 mod header;
 mod kv;
 mod lease;
 mod limits;
+mod lock;
 mod maintenance;
 mod method;
 mod metrics;
+mod queue;
 mod require_leader;
 mod status;
 mod validate;
@@ -25,11 +29,14 @@ use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
 use self::{
+    client::Services,
     cluster::Cluster,
+    election::Election,
     gate::{Admission, Gate},
     header::Header,
     kv::Kv,
     lease::Lease,
+    lock::Lock,
     maintenance::Maintenance,
     metrics::Proposals,
     require_leader::Leadership,
@@ -37,9 +44,13 @@ use self::{
 pub use self::{limits::Limits, metrics::Metrics};
 use crate::{
     node::{Caller, Node},
-    proto::etcdserverpb::{
-        cluster_server::ClusterServer, kv_server::KvServer, lease_server::LeaseServer,
-        maintenance_server::MaintenanceServer,
+    proto::{
+        etcdserverpb::{
+            cluster_server::ClusterServer, kv_server::KvServer, lease_server::LeaseServer,
+            maintenance_server::MaintenanceServer,
+        },
+        v3electionpb::election_server::ElectionServer,
+        v3lockpb::lock_server::LockServer,
     },
 };
 
@@ -67,6 +78,8 @@ pub fn router(
         limits,
     };
     let lease = Lease { proposals, leases: node.leases.clone(), header: header.clone() };
+    let services = Services::new(kv.clone(), lease.clone(), node.watch.clone());
+    let lock = Lock { services: services.clone() };
     let cluster = Cluster { membership: node.membership.clone(), header: header.clone() };
     let watching = watch::service(node, &header, limits, limits.progress_interval);
     let maintenance = Maintenance {
@@ -81,6 +94,8 @@ pub fn router(
         .add_service(LeaseServer::new(lease).max_decoding_message_size(largest))
         .add_service(ClusterServer::new(cluster).max_decoding_message_size(largest))
         .add_service(MaintenanceServer::new(maintenance).max_decoding_message_size(largest))
+        .add_service(LockServer::new(lock).max_decoding_message_size(largest))
+        .add_service(ElectionServer::new(Election { services }).max_decoding_message_size(largest))
         .add_service(tonic_health::server::health_reporter().1);
     gated(routes, Gate { admission, limits, metrics: metrics.clone(), stopping })
 }

@@ -1,5 +1,5 @@
-//! What every call passes through: who is served at all, how large a message may be, when a stream
-//! ends, and what is counted.
+//! What every call passes through: who is served at all, how large a message may be, when a call
+//! must end, and what is counted.
 
 mod frames;
 mod operations;
@@ -70,15 +70,15 @@ impl Admission {
     }
 }
 
-/// Resolves when a stream must end, with the reason.
-type EndOfStream = Pin<Box<dyn Future<Output = Refusal> + Send>>;
+/// Resolves when a call must end, with the reason.
+type EndOfCall = Pin<Box<dyn Future<Output = Refusal> + Send>>;
 
 #[derive(Clone)]
 pub(crate) struct Gate {
     pub(crate) admission: Admission,
     pub(crate) limits: Limits,
     pub(crate) metrics: Metrics,
-    /// Ends all streams: they never end by themselves, and a stop would wait for them in vain.
+    /// Ends all endless calls: a stop would wait for them in vain.
     pub(crate) stopping: CancellationToken,
 }
 
@@ -100,7 +100,7 @@ impl Gate {
         if let Err(refusal) = self.admission.admit(method, request.headers()) {
             return call.answer(Status::from(refusal).into_http(), None);
         }
-        let end = method.kind.is_stream().then(|| self.end_of_stream(request.headers()));
+        let end = method.is_endless().then(|| self.end_of_call(method, request.headers()));
         let request = request.map(|body| {
             let limit = self.limits.message_bytes_max();
             axum::body::Body::new(request::Limited::new(body, limit, &self.metrics, position))
@@ -118,13 +118,14 @@ impl Gate {
             response = next.run(request) => response,
             refusal = &mut end => return call.answer(Status::from(refusal).into_http(), None),
         };
-        call.answer(response, Some(end))
+        // A single answer is not taken back.
+        call.answer(response, method.kind.is_stream().then_some(end))
     }
 
-    fn end_of_stream(&self, headers: &HeaderMap) -> EndOfStream {
+    fn end_of_call(&self, method: &Method, headers: &HeaderMap) -> EndOfCall {
         let stopped = self.stopping.clone().cancelled_owned();
-        let lost_leader =
-            require_leader::is_asked(headers).then(|| self.admission.leadership.lost_leader());
+        let needs_leader = method.kind.is_stream() && require_leader::is_asked(headers);
+        let lost_leader = needs_leader.then(|| self.admission.leadership.lost_leader());
         Box::pin(async move {
             let Some(lost_leader) = lost_leader else {
                 stopped.await;

@@ -19,6 +19,7 @@ use crate::{
     types::Revision,
 };
 
+#[derive(Clone)]
 pub(crate) struct Kv {
     pub(crate) proposals: Proposals,
     pub(crate) reader: Reader,

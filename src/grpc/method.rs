@@ -46,6 +46,12 @@ impl Method {
     pub(crate) fn is_txn(&self) -> bool {
         self.service == KV && self.name == "Txn"
     }
+
+    /// Whether a call takes as long as others please, so that a stop of the server must end it.
+    pub(crate) fn is_endless(&self) -> bool {
+        let waits = matches!((self.service, self.name), (LOCK, "Lock") | (ELECTION, "Campaign"));
+        waits || self.kind.is_stream()
+    }
 }
 
 const fn method(service: &'static str, name: &'static str, kind: Kind) -> Method {
@@ -57,6 +63,8 @@ const WATCH: &str = "etcdserverpb.Watch";
 const LEASE: &str = "etcdserverpb.Lease";
 const CLUSTER: &str = "etcdserverpb.Cluster";
 const MAINTENANCE: &str = "etcdserverpb.Maintenance";
+const LOCK: &str = "v3lockpb.Lock";
+const ELECTION: &str = "v3electionpb.Election";
 const HEALTH: &str = "grpc.health.v1.Health";
 
 pub(crate) const ALL: &[Method] = &[
@@ -85,6 +93,13 @@ pub(crate) const ALL: &[Method] = &[
     Method { learner: Learner::Serves, ..method(MAINTENANCE, "Snapshot", Kind::ServerStream) },
     method(MAINTENANCE, "MoveLeader", Kind::Unary),
     method(MAINTENANCE, "Downgrade", Kind::Unary),
+    method(LOCK, "Lock", Kind::Unary),
+    method(LOCK, "Unlock", Kind::Unary),
+    method(ELECTION, "Campaign", Kind::Unary),
+    method(ELECTION, "Proclaim", Kind::Unary),
+    method(ELECTION, "Leader", Kind::Unary),
+    method(ELECTION, "Observe", Kind::ServerStream),
+    method(ELECTION, "Resign", Kind::Unary),
     method(HEALTH, "Check", Kind::Unary),
     method(HEALTH, "Watch", Kind::ServerStream),
 ];

@@ -7,7 +7,7 @@ use tonic::{Code, Status};
 
 use crate::{
     cluster,
-    grpc::{gate::Refusal, validate::Invalid},
+    grpc::{gate::Refusal, queue::Refused, validate::Invalid},
     mvcc, node,
     state_machine::Rejection,
 };
@@ -172,6 +172,25 @@ impl From<Refusal> for Status {
         };
         Status::new(code, text)
     }
+}
+
+/// etcd has no statuses for these; errors without a status travel as Unknown.
+impl From<Refused> for Status {
+    fn from(refused: Refused) -> Status {
+        let text = match refused {
+            Refused::SessionExpired => "mutex: session is expired",
+            Refused::NotLeader => "election: not leader",
+            Refused::NoLeader => "election: no leader",
+            Refused::LeaderMissing => "\"leader\" field must be provided",
+        };
+        Status::new(Code::Unknown, text)
+    }
+}
+
+/// What locks and elections make of an error of another service. etcd asks the others through a
+/// client of its own, whose errors have kept their texts and lost their codes.
+pub(crate) fn from_within(status: Status) -> Status {
+    Status::new(Code::Unknown, status.message())
 }
 
 /// The answer of a method that exists and is not built yet.

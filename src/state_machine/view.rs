@@ -43,6 +43,11 @@ impl View {
         Members::read(self.keys.snapshot())
     }
 
+    /// CRC32C of everything that this member stores.
+    pub fn checksum(&self) -> Result<u32, storage::Error> {
+        self.keys.snapshot().checksum()
+    }
+
     pub fn position(&self) -> Result<Position, storage::Error> {
         self.keys.snapshot().position()
     }

@@ -49,6 +49,13 @@ impl Snapshot {
         Export::new(self)
     }
 
+    /// CRC32C of all rows, with their lengths, in order.
+    pub fn checksum(&self) -> Result<u32, Error> {
+        let mut export = self.export();
+        export.by_ref().try_for_each(|chunk| chunk.map(drop))?;
+        Ok(export.checksum())
+    }
+
     /// How far the state had come.
     pub fn position(&self) -> Result<Position, Error> {
         position(self)

@@ -248,6 +248,25 @@ fn what_is_not_a_store_of_this_format_is_refused() {
 }
 
 #[test]
+fn the_checksum_is_that_of_the_rows_whatever_wrote_them() {
+    // More than one chunk of an export.
+    let value = "v".repeat(1000);
+    let (one, other) =
+        (Storage::open(Place::Memory).unwrap(), Storage::open(Place::Memory).unwrap());
+    let checksum = |storage: &Storage| storage.snapshot().checksum().unwrap();
+    let empty = checksum(&one);
+    assert_eq!(checksum(&other), empty);
+    fill(&one, 1, 3000, &value);
+    fill(&other, 9, 2000, "early");
+    fill(&other, 1, 3000, &value);
+    other.flush().unwrap();
+    assert_ne!(checksum(&one), empty);
+    assert_eq!(checksum(&one), checksum(&other));
+    fill(&other, 2, 1, &value);
+    assert_ne!(checksum(&one), checksum(&other));
+}
+
+#[test]
 fn a_first_start_that_was_interrupted_is_begun_anew() {
     let place = TempDir::new().unwrap();
     fs::create_dir_all(place.path().join("state-1")).unwrap();

@@ -43,6 +43,11 @@ impl<'a> Export<'a> {
         Export { snapshot, next: Some(Vec::new()), checksum: 0 }
     }
 
+    /// CRC32C of the rows that are out.
+    pub(super) fn checksum(&self) -> u32 {
+        self.checksum
+    }
+
     fn chunk(&mut self, from: Vec<u8>) -> Result<Bytes, Error> {
         let mut options = ReadOptions::default();
         // One pass over everything must not push out what requests need.

@@ -10,7 +10,7 @@ use http::HeaderMap;
 use hyper::body::{Body as HttpBody, Bytes, Frame, SizeHint};
 use tonic::{Code, Status};
 
-use super::{EndOfStream, Refusal, frames::Frames};
+use super::{EndOfCall, Refusal, frames::Frames};
 use crate::grpc::Metrics;
 
 /// A call under way. However it ends, it is counted as handled once.
@@ -28,7 +28,7 @@ impl Call {
     }
 
     /// Hands the answer on; the call ends with the last of its body.
-    pub(super) fn answer(mut self, response: Response, end: Option<EndOfStream>) -> Response {
+    pub(super) fn answer(mut self, response: Response, end: Option<EndOfCall>) -> Response {
         // An error without a body has its status in the headers.
         if let Some(status) = Status::from_header_map(response.headers()) {
             self.code = status.code();
@@ -49,7 +49,7 @@ impl Drop for Call {
 struct Answer {
     body: Body,
     call: Call,
-    end: Option<EndOfStream>,
+    end: Option<EndOfCall>,
     frames: Frames,
     ended: bool,
 }

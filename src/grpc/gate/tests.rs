@@ -12,10 +12,18 @@ use tonic_health::pb::HealthCheckRequest;
 use tower::ServiceExt;
 
 use super::*;
-use crate::{grpc::gated, types::MemberId};
+use crate::{
+    grpc::gated,
+    proto::v3lockpb::{
+        LockRequest, LockResponse, UnlockRequest, UnlockResponse,
+        lock_server::{self, LockServer},
+    },
+    types::MemberId,
+};
 
 const CHECK: &str = "/grpc.health.v1.Health/Check";
 const WATCH: &str = "/grpc.health.v1.Health/Watch";
+const LOCK: &str = "/v3lockpb.Lock/Lock";
 const LIMITS: Limits = Limits { max_request_bytes: 100, ..Limits::DEFAULT };
 
 /// The gate before the health service, which needs no node and has a call of each kind.
@@ -34,10 +42,31 @@ fn edge_of(leader: Option<u64>, is_learner: bool) -> Edge {
         leadership: Leadership::new(receiver, LIMITS.election_timeout),
         is_learner: Arc::new(move || is_learner),
     };
-    let routes = Routes::new(tonic_health::server::health_reporter().1);
+    let routes = Routes::new(tonic_health::server::health_reporter().1)
+        .add_service(LockServer::new(NeverFree));
     let gate =
         Gate { admission, limits: LIMITS, metrics: metrics.clone(), stopping: stopping.clone() };
     Edge { router: gated(routes, gate), metrics, leader, stopping }
+}
+
+/// A lock service whose every lock is somebody else's.
+struct NeverFree;
+
+#[tonic::async_trait]
+impl lock_server::Lock for NeverFree {
+    async fn lock(
+        &self,
+        _: tonic::Request<LockRequest>,
+    ) -> Result<tonic::Response<LockResponse>, Status> {
+        std::future::pending().await
+    }
+
+    async fn unlock(
+        &self,
+        _: tonic::Request<UnlockRequest>,
+    ) -> Result<tonic::Response<UnlockResponse>, Status> {
+        Ok(tonic::Response::new(UnlockResponse::default()))
+    }
 }
 
 fn edge() -> Edge {
@@ -178,6 +207,21 @@ async fn a_stop_ends_every_stream() {
     assert_eq!(edge.counted(WATCH, Code::Unavailable), (1, 1));
     assert_eq!(edge.status(call(WATCH, 0)).await, stopped);
     assert_eq!(edge.status(call(CHECK, 0)).await.0, Code::Ok);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_ends_a_call_that_waits_for_others_and_the_loss_of_the_leader_does_not() {
+    let edge = edge();
+    let request = with_header(call(LOCK, 0), "hasleader", b"true");
+    let mut waiting = Box::pin(edge.status(request));
+    let patience = Duration::from_secs(3600);
+    assert!(tokio::time::timeout(patience, &mut waiting).await.is_err());
+    edge.leader.send(None).unwrap();
+    assert!(tokio::time::timeout(patience, &mut waiting).await.is_err());
+    edge.stopping.cancel();
+    assert_eq!(waiting.await, code_and_text(Code::Unavailable, "etcdserver: server stopped"));
+    assert_eq!(edge.counted(LOCK, Code::Unavailable), (1, 1));
+    assert_eq!(edge.status(call("/v3lockpb.Lock/Unlock", 0)).await.0, Code::Ok);
 }
 
 #[tokio::test]

@@ -8,7 +8,14 @@ const GOLDEN: &str = include_str!("../../../tests/golden/errors.txt");
 
 #[test]
 fn every_error_has_etcds_code_and_text() {
-    let statuses = [of_nodes(), of_rejections(), of_clusters(), of_invalids(), of_refusals()];
+    let statuses = [
+        of_nodes(),
+        of_rejections(),
+        of_clusters(),
+        of_invalids(),
+        of_refusals(),
+        of_locks_and_elections(),
+    ];
     let lines: Vec<String> = statuses
         .into_iter()
         .flatten()
@@ -111,4 +118,13 @@ fn of_refusals() -> Vec<Status> {
     ]
     .map(Status::from)
     .to_vec()
+}
+
+fn of_locks_and_elections() -> Vec<Status> {
+    let mut statuses =
+        [Refused::SessionExpired, Refused::NotLeader, Refused::NoLeader, Refused::LeaderMissing]
+            .map(Status::from)
+            .to_vec();
+    statuses.push(from_within(Invalid::NoLease.into()));
+    statuses
 }

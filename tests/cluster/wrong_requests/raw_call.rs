@@ -1,10 +1,14 @@
 //! gRPC calls whose messages are any bytes.
 
 use bytes::{Buf, BufMut, Bytes};
-use orrery::proto::etcdserverpb::{
-    CompactionRequest, Compare, DeleteRangeRequest, HashKvRequest, LeaseGrantRequest,
-    LeaseRevokeRequest, LeaseTimeToLiveRequest, PutRequest, RangeRequest, RequestOp, TxnRequest,
-    request_op,
+use orrery::proto::{
+    etcdserverpb::{
+        CompactionRequest, Compare, DeleteRangeRequest, HashKvRequest, HashRequest,
+        LeaseGrantRequest, LeaseRevokeRequest, LeaseTimeToLiveRequest, PutRequest, RangeRequest,
+        RequestOp, TxnRequest, request_op,
+    },
+    v3electionpb::{LeaderKey, LeaderRequest, ProclaimRequest, ResignRequest},
+    v3lockpb::UnlockRequest,
 };
 use prost::Message;
 use tonic::{
@@ -23,7 +27,7 @@ pub(crate) const KV_TXN: &str = "/etcdserverpb.KV/Txn";
 type Method = (&'static str, fn() -> Vec<u8>);
 
 /// Unary methods that change no membership and need no credentials.
-pub(crate) const UNARY_METHODS: [Method; 9] = [
+pub(crate) const UNARY_METHODS: [Method; 14] = [
     (KV_RANGE, || RangeRequest { revision: 1, limit: 3, ..range() }.encode_to_vec()),
     (KV_PUT, || put().encode_to_vec()),
     (KV_TXN, || txn().encode_to_vec()),
@@ -40,7 +44,18 @@ pub(crate) const UNARY_METHODS: [Method; 9] = [
         LeaseTimeToLiveRequest { id: 99, keys: true }.encode_to_vec()
     }),
     ("/etcdserverpb.Maintenance/HashKV", || HashKvRequest { revision: 1 }.encode_to_vec()),
+    ("/etcdserverpb.Maintenance/Hash", || HashRequest {}.encode_to_vec()),
+    ("/v3lockpb.Lock/Unlock", || UnlockRequest { key: "fuzz/lock".into() }.encode_to_vec()),
+    ("/v3electionpb.Election/Proclaim", || {
+        ProclaimRequest { leader: Some(leader()), value: "value".into() }.encode_to_vec()
+    }),
+    ("/v3electionpb.Election/Leader", || LeaderRequest { name: "fuzz".into() }.encode_to_vec()),
+    ("/v3electionpb.Election/Resign", || ResignRequest { leader: Some(leader()) }.encode_to_vec()),
 ];
+
+fn leader() -> LeaderKey {
+    LeaderKey { name: "fuzz".into(), key: "fuzz/1".into(), rev: 1, lease: 1 }
+}
 
 fn range() -> RangeRequest {
     RangeRequest { key: "fuzz/a".into(), range_end: "fuzz/z".into(), ..RangeRequest::default() }
