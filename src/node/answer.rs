@@ -48,11 +48,11 @@ impl Answers {
                 Some(ttl) => Reply::LeaseRenew(LeaseRenewReply { ttl }),
                 None => not_leader,
             },
-            Request::LeaseTimeToLive(ask) => match self.time_to_live(ask.id) {
+            Request::LeaseTimeToLive(ask) => match self.time_to_live(ask.id).await {
                 Some(answer) => Reply::LeaseTimeToLive(answer),
                 None => not_leader,
             },
-            Request::LeaseOrder(_) => match self.keeper.by_deadline() {
+            Request::LeaseOrder(_) => match self.keeper.by_deadline().await {
                 Some(ids) => {
                     let ids = ids.into_iter().map(LeaseId::get).collect();
                     Reply::LeaseOrder(LeaseOrderReply { ids })
@@ -94,10 +94,10 @@ impl Answers {
         self.keeper.renew(id).await
     }
 
-    fn time_to_live(&self, id: i64) -> Option<LeaseTimeToLiveReply> {
+    async fn time_to_live(&self, id: i64) -> Option<LeaseTimeToLiveReply> {
         let gone = LeaseTimeToLiveReply { gone: true, ..Default::default() };
         let Some(id) = LeaseId::from_wire(id) else { return Some(gone) };
-        Some(match self.keeper.time_to_live(id)? {
+        Some(match self.keeper.time_to_live(id).await? {
             None => gone,
             Some((remaining_secs, granted_secs)) => {
                 LeaseTimeToLiveReply { gone: false, remaining_secs, granted_secs }

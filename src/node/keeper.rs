@@ -149,8 +149,7 @@ impl LeaseKeeper {
     pub(crate) async fn renew(&self, id: LeaseId) -> Option<i64> {
         // A deposed leader must not give a lease more time than the new one does.
         let asked = Instant::now().into_std();
-        let index = self.raft.read_index().await.ok()?;
-        self.raft.applied().wait(index).await.ok()?;
+        self.catch_up().await?;
         if self.timers(|timers, _| timers.queue.is_checkpointed(id))? {
             // Other members believe that less is left: tell them first.
             let reset = LeaseCheckpoint { id: id.get(), remaining_ttl: 0 };
@@ -168,13 +167,22 @@ impl LeaseKeeper {
         })
     }
 
+    /// Proves that this member leads and applies all that was acknowledged before: a follower may
+    /// have been faster with applying the grant of a lease. `None` when it can't.
+    async fn catch_up(&self) -> Option<()> {
+        let index = self.raft.read_index().await.ok()?;
+        self.raft.applied().wait(index).await.ok()
+    }
+
     /// Remaining and granted seconds. Outer `None`: this member does not lead.
-    pub(crate) fn time_to_live(&self, id: LeaseId) -> Option<Option<(i64, i64)>> {
+    pub(crate) async fn time_to_live(&self, id: LeaseId) -> Option<Option<(i64, i64)>> {
+        self.catch_up().await?;
         self.timers(|timers, now| timers.queue.time_to_live(id, now))
     }
 
     /// All leases, the next to run out first. `None`: this member does not lead.
-    pub(crate) fn by_deadline(&self) -> Option<Vec<LeaseId>> {
+    pub(crate) async fn by_deadline(&self) -> Option<Vec<LeaseId>> {
+        self.catch_up().await?;
         self.timers(|timers, _| timers.queue.by_deadline().collect())
     }
 
