@@ -7,6 +7,7 @@ mod big_restart;
 mod check;
 mod disk;
 mod kills;
+mod leases;
 mod machine;
 mod members;
 mod membership;

@@ -299,6 +299,10 @@ async fn keep_lease(shared: &Shared, id: i64, ttl: i64, random: &mut StdRng) {
     if granted.is_err() {
         return;
     }
+    let asked = Request::TimeToLive(LeaseId::from_wire(id).unwrap());
+    if let Ok(Reply::TimeToLive(false)) = shared.call(member, asked).await {
+        return noted(history, id, |lease| lease.gone = Some(history.ms()));
+    }
     let key = format!("lease/{id}");
     let mut attached = shared.write(member, Operation::Put(put(&key, key.clone(), id))).await;
     let turns = random.random_range(0..8);

@@ -27,6 +27,7 @@ pub(crate) enum Request {
     Compact(i64),
     Grant(LeaseGrantRequest),
     KeepAlive(LeaseId),
+    TimeToLive(LeaseId),
     MoveLeader(MemberId),
     Watch(WatchCreateRequest),
     Summary(i64),
@@ -42,6 +43,8 @@ pub(crate) enum Reply {
     Done,
     /// Seconds; `None` when there is no such lease.
     KeptAlive(Option<i64>),
+    /// Whether there is such a lease.
+    TimeToLive(bool),
     Watching(Responses),
     Summary(Summary),
 }
@@ -173,6 +176,9 @@ async fn handle(
             Reply::Done
         }
         Request::KeepAlive(id) => Reply::KeptAlive(node.leases.keep_alive(id).await?),
+        Request::TimeToLive(id) => {
+            Reply::TimeToLive(node.leases.time_to_live(id, false).await?.is_some())
+        }
         Request::MoveLeader(to) => {
             node.membership.move_leader(to).await?;
             Reply::Done
