@@ -102,7 +102,7 @@ fn rows(storage: &Storage) -> Vec<(&'static str, Bytes, Bytes)> {
 fn visible(storage: &Storage) -> String {
     let view = view(storage);
     let keys = view.keys();
-    let floor = keys.floor().map_or(1, Revision::get);
+    let floor = keys.floor().map_or(1, Revision::get).max(1);
     let mut seen = String::new();
     for at in floor..=keys.revision().get() {
         let request = RangeRequest { revision: at, ..everything() };
@@ -157,7 +157,7 @@ fn check_against_model(storage: &Storage, model: &KeySpace) -> Result<(), TestCa
     let keys = view.keys();
     prop_assert_eq!(keys.revision().get(), model.revision());
     prop_assert_eq!(keys.floor().map(Revision::get), model.floor);
-    let floor = model.floor.unwrap_or(1);
+    let floor = model.floor.unwrap_or(1).max(1);
     for at in floor..=model.revision() {
         let kvs = keys.range(&RangeRequest { revision: at, ..everything() }).unwrap().kvs;
         prop_assert_eq!(kvs, model.at(at).values().cloned().collect::<Vec<_>>(), "at {}", at);

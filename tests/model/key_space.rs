@@ -218,7 +218,8 @@ impl Work<'_> {
                     if range.revision < 0 && range.revision < self.before.floor.unwrap_or(-1) =>
                 {
                     let floor = self.before.floor.unwrap_or(1);
-                    return Err(Rejection::Compacted(Revision::from_wire(floor).unwrap()));
+                    let floor = Revision::from_wire(floor).unwrap_or(Revision::BEFORE_ALL);
+                    return Err(Rejection::Compacted(floor));
                 }
                 Request::RequestRange(range) => self.range(&range).map(|_| ())?,
                 Request::RequestPut(put) => self.check_put(&put)?,

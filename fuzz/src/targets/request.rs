@@ -39,6 +39,8 @@ use crate::{
             MoveLeaderRequest, RangeRequest, RequestOp, SnapshotRequest, StatusRequest, TxnRequest,
             WatchRequest, request_op,
         },
+        v3electionpb::{CampaignRequest, LeaderRequest, ProclaimRequest, ResignRequest},
+        v3lockpb::{LockRequest, UnlockRequest},
     },
     types::MemberId,
 };
@@ -159,6 +161,14 @@ async fn serve(request: Request, limits: Limits) -> Outcome {
         "/etcdserverpb.Maintenance/Snapshot" => call.plain::<SnapshotRequest>().await,
         "/etcdserverpb.Maintenance/MoveLeader" => call.plain::<MoveLeaderRequest>().await,
         "/etcdserverpb.Maintenance/Downgrade" => call.plain::<DowngradeRequest>().await,
+        "/v3lockpb.Lock/Lock" => call.plain::<LockRequest>().await,
+        "/v3lockpb.Lock/Unlock" => call.plain::<UnlockRequest>().await,
+        "/v3electionpb.Election/Campaign" => call.plain::<CampaignRequest>().await,
+        "/v3electionpb.Election/Proclaim" => call.plain::<ProclaimRequest>().await,
+        "/v3electionpb.Election/Resign" => call.plain::<ResignRequest>().await,
+        "/v3electionpb.Election/Leader" | "/v3electionpb.Election/Observe" => {
+            call.plain::<LeaderRequest>().await
+        }
         // A library's; it has a message of one string.
         path if path.starts_with("/grpc.health.v1.Health/") => call.plain::<StatusRequest>().await,
         path => panic!("the server decodes requests to {path}, and no target does"),
