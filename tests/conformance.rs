@@ -2,8 +2,8 @@
 //! of ours and a real etcd. See `tests/conformance/README.md`.
 //!
 //! `ETCD` names the etcd; without it the one that `make peers` builds is taken.
-//! `ORRERY_CONFORMANCE` names scripts, and `ORRERY_CONFORMANCE_RECORD` those that etcd's answers are
-//! written into.
+//! `ORRERY_CONFORMANCE` names scripts, and `ORRERY_CONFORMANCE_RECORD` those that etcd's answers
+//! are written into.
 
 #[path = "conformance/answer.rs"]
 mod answer;
@@ -22,6 +22,8 @@ mod script;
 mod server;
 #[path = "conformance/shift.rs"]
 mod shift;
+#[path = "conformance/turmoil.rs"]
+mod turmoil;
 #[path = "conformance/txn.rs"]
 mod txn;
 #[path = "conformance/words.rs"]
@@ -33,6 +35,7 @@ use members::{Cluster, Setup};
 use run::{Outcome, Peace};
 use script::{Case, Exchange, Script};
 use server::Server;
+use turmoil::Turmoil;
 
 /// Says something that must be seen although the test passes, which captures what it prints.
 fn announce(text: &str) {
@@ -52,6 +55,26 @@ async fn a_server_answers_as_the_scripts_say() {
 #[tokio::test]
 async fn a_follower_answers_as_the_scripts_say() {
     on_servers(|| Setup::new(3)).await.check("a follower of three");
+}
+
+/// `ORRERY_CONFORMANCE_SEED` lets other things happen.
+#[tokio::test]
+async fn what_happens_to_the_cluster_meanwhile_changes_no_answer() {
+    let given = env::var("ORRERY_CONFORMANCE_SEED").ok().filter(|text| !text.is_empty());
+    let seed = given.map_or(1, |text| text.parse().expect("ORRERY_CONFORMANCE_SEED is a number"));
+    let mut turmoil = Turmoil::new(Turmoil::setup().start().await, seed).await;
+    let mut server = Server::connect(&turmoil.cluster.endpoint(turmoil.asked)).await;
+    let mut outcome = Outcome::default();
+    for script in run::scripts() {
+        for (case, exchanges) in script.cases().iter().filter(|(case, _)| !case.fresh) {
+            Box::pin(outcome.run(&mut server, &script, (case, exchanges), &mut turmoil)).await;
+        }
+    }
+    let (done, snapshots) = (&turmoil.done, turmoil.snapshots());
+    outcome.check(&format!(
+        "three members in turmoil from seed {seed}, {done:?}, {snapshots} snapshots installed"
+    ));
+    assert!(snapshots > 0 && done.restarts > 0 && done.leader_changes > 0, "nothing happened");
 }
 
 #[tokio::test]

@@ -126,11 +126,11 @@ impl Handler for MemberHandler {
 
     fn snapshot(
         &self,
-        _: MemberId,
+        from: MemberId,
         start: SnapshotStart,
         chunks: SnapshotChunks,
     ) -> BoxFuture<'_, Result<SnapshotReply, Failed>> {
-        self.incoming.snapshot(start, chunks).boxed()
+        self.incoming.snapshot(from, start, chunks).boxed()
     }
 
     fn version(&self) -> String {

@@ -9,6 +9,8 @@ use openraft::{
     type_config::alias::{SnapshotMetaOf, SnapshotOf},
 };
 
+use tracing::info;
+
 use super::{
     OpenRaft, Raft,
     apply::{SnapshotData, open_position},
@@ -20,7 +22,10 @@ use super::{
         vote_from_open, vote_to_open,
     },
 };
-use crate::storage::{Position, Storage, off_thread};
+use crate::{
+    storage::{Position, Storage, off_thread},
+    types::MemberId,
+};
 
 /// Takes what other members send. Clones share it.
 #[derive(Clone)]
@@ -136,6 +141,7 @@ impl Incoming {
     /// end.
     pub(crate) async fn snapshot(
         &self,
+        from: MemberId,
         start: message::SnapshotStart,
         mut chunks: SnapshotChunks,
     ) -> Result<message::SnapshotReply, Failed> {
@@ -157,6 +163,7 @@ impl Incoming {
         };
         let installed = self.open.install_full_snapshot(vote_to_open(start.vote), snapshot).await;
         let reply = installed.map_err(failed)?;
+        info!(%from, index = start.last.map_or(0, |last| last.index), "installed a snapshot");
         Ok(message::SnapshotReply { vote: vote_from_open(&reply.vote) })
     }
 }

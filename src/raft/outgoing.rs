@@ -32,6 +32,7 @@ use openraft::{
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
+use tracing::info;
 
 use super::{
     apply::SnapshotData,
@@ -289,6 +290,8 @@ impl NetSnapshot<TypeConfig> for Way {
             meta: encode_stored_membership(&snapshot.meta.last_membership),
         };
         let _under_way = self.snapshots_sent.begin();
+        let index = start.last.map_or(0, |last| last.index);
+        info!(member = %self.to, index, "sending a snapshot");
         let chunks = read_chunks(picture);
         let sending = self.peers.send_snapshot(self.to, start, chunks, std::future::pending());
         match futures::future::select(pin!(sending), pin!(cancel)).await {

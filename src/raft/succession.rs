@@ -12,7 +12,7 @@ use std::io;
 
 use futures::future::join_all;
 use openraft::{async_runtime::watch::WatchReceiver, raft::TransferLeaderRequest};
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 use tracing::info;
 
 use super::{
@@ -29,18 +29,16 @@ impl Raft {
     pub(crate) async fn watch_for_vacancy(self) {
         let id = self.id();
         while let Some(vote) = self.until(|metrics| vote_of_another(metrics, id)).await {
-            let superseded = self.until(|metrics| (held_vote(metrics) != vote).then_some(()));
-            let campaigned = tokio::select! {
-                superseded = superseded => match superseded {
+            let superseded = || self.until(|metrics| (held_vote(metrics) != vote).then_some(()));
+            tokio::select! {
+                superseded = superseded() => match superseded {
                     Some(()) => continue,
                     None => return,
                 },
                 () = self.gone(MemberId(vote.node)) => self.succeed(vote).await,
-            };
-            if !campaigned {
-                // Others may have to find out first, and one of them may be the successor.
-                sleep(self.0.timing.heartbeat).await;
             }
+            // Votes are under way; or others have to find out first, and one may be the successor.
+            let _ = timeout(self.0.timing.heartbeat, superseded()).await;
         }
     }
 
@@ -53,11 +51,11 @@ impl Raft {
         VacancyReply { vacant: gone && held == request.vote, last: self.last_entry() }
     }
 
-    /// Campaigns if the others agree that this member should; whether it did.
-    async fn succeed(&self, vote: Vote) -> bool {
+    /// Campaigns if the others agree that this member should.
+    async fn succeed(&self, vote: Vote) {
         let voters = self.voters();
         if self.is_joint() || !voters.contains(&self.id()) {
-            return false;
+            return;
         }
         let others = voters.iter().copied();
         let others = others.filter(|voter| *voter != self.id() && voter.0 != vote.node);
@@ -72,13 +70,13 @@ impl Raft {
         let confirmed: Vec<_> = replies.await.into_iter().flatten().collect();
         let last = self.last_entry();
         if !is_successor((last, self.id()), &confirmed, voters.len()) {
-            return false;
+            return;
         }
         info!(leader = %MemberId(vote.node), "the leader is gone: standing for election");
         let order = vote_to_open(vote);
         let order = TransferLeaderRequest::new(order, self.id().0, last.map(log_id_to_open));
-        // A failure is Raft's end, which is announced elsewhere.
-        matches!(self.0.open.handle_transfer_leader(order).await, Ok(Ok(())))
+        // A refusal is tried again, and a failure is Raft's end, which is announced elsewhere.
+        let _ = self.0.open.handle_transfer_leader(order).await;
     }
 
     /// Returns once the process of this member is known to have ended. Only a restart undoes it.

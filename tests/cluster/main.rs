@@ -9,6 +9,7 @@ mod disk;
 mod kills;
 mod leases;
 mod machine;
+#[expect(dead_code, reason = "the conformance tests use the rest")]
 mod members;
 mod membership;
 mod power_loss;

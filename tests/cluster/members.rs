@@ -235,6 +235,13 @@ impl Cluster {
         }
     }
 
+    /// SIGCONT: a paused process goes on.
+    pub(crate) fn resume(&self, paused: &[usize]) {
+        for &at in paused {
+            self.members[at].signal(Signal::SIGCONT);
+        }
+    }
+
     /// SIGTERM, and waits until the process has ended.
     pub(crate) async fn stop(&mut self, at: usize) {
         self.members[at].signal(Signal::SIGTERM);
