@@ -74,6 +74,9 @@ impl WatchStream {
         let response = self.responses.message().await?;
         let response = response.ok_or_else(ended)?;
         if response.events.is_empty() {
+            if response.created {
+                self.seen.remove(&response.watch_id); // of another watcher with this id
+            }
             self.controls.push_back(response);
             return Ok(());
         }
