@@ -28,14 +28,29 @@ pub(crate) async fn shrink(
         return false;
     }
     let mut left = if program.fresh { MOST_FRESH_ATTEMPTS } else { MOST_ATTEMPTS };
-    let mut chunk = program.requests.len();
-    let mut at = 0;
-    while chunk > 0 && left > 0 {
+    loop {
+        let before = program.requests.clone();
+        drop_requests(&mut program, &mut left, &mut shows).await;
+        simplify_requests(&mut program, &mut left, &mut shows).await;
+        if program.requests == before || left == 0 {
+            return true;
+        }
+    }
+}
+
+/// First many at once, then fewer.
+async fn drop_requests(
+    program: &mut Program,
+    left: &mut usize,
+    shows: &mut impl AsyncFnMut(&Program) -> bool,
+) {
+    let (mut at, mut chunk) = (0, program.requests.len());
+    while chunk > 0 && *left > 0 {
         let mut shorter = program.clone();
         let end = (at + chunk).min(shorter.requests.len());
         shorter.requests.drain(at..end);
-        if attempt(&shorter, &mut left, &mut shows).await {
-            program = shorter;
+        if attempt(&shorter, left, shows).await {
+            *program = shorter;
         } else {
             at += chunk;
         }
@@ -43,23 +58,25 @@ pub(crate) async fn shrink(
             (at, chunk) = (0, chunk / 2);
         }
     }
+}
+
+async fn simplify_requests(
+    program: &mut Program,
+    left: &mut usize,
+    shows: &mut impl AsyncFnMut(&Program) -> bool,
+) {
     let mut at = 0;
-    while at < program.requests.len() && left > 0 {
-        let mut found = None;
+    'requests: while at < program.requests.len() && *left > 0 {
         for simpler in simpler(&program.requests[at]) {
             let mut candidate = program.clone();
             candidate.requests[at] = simpler;
-            if attempt(&candidate, &mut left, &mut shows).await {
-                found = Some(candidate);
-                break;
+            if attempt(&candidate, left, shows).await {
+                *program = candidate;
+                continue 'requests;
             }
         }
-        match found {
-            Some(simpler) => program = simpler,
-            None => at += 1,
-        }
+        at += 1;
     }
-    true
 }
 
 async fn attempt(
