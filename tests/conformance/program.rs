@@ -134,7 +134,8 @@ impl Random {
             92..96 if self.fresh => Request::HashKv(self.revision()),
             _ => Request::Compact(CompactionRequest {
                 revision: self.revision(),
-                physical: self.chance(50),
+                // What a compaction hashes must be done where hashes are asked for.
+                physical: self.fresh || self.chance(50),
             }),
         }
     }

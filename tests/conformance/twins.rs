@@ -2,6 +2,7 @@
 //! one is cut down to the shortest that still is, and written as a script.
 
 use std::{
+    cell::Cell,
     fmt::Write as _,
     fs,
     path::PathBuf,
@@ -15,6 +16,9 @@ use super::{
     Asked, announce, answer::Lines, members::Setup, print, program::Program, request::Request, run,
     server, server::Server, shift::in_numbers_of_the_server, shrink,
 };
+
+/// Programs that run at once: most of their time is spent waiting for silence.
+const LANES: usize = 3;
 
 /// How long to search, and from where on.
 pub(crate) struct Search {
@@ -36,30 +40,42 @@ struct Difference {
 impl Search {
     /// Runs programs of one seed after the other. Fails at the first difference.
     pub(crate) async fn run(&self) {
+        announce(&format!("random programs, from seed {} on for {:?}", self.first_seed, self.time));
         let begin = Instant::now();
-        let mut twins = Twins::start(&self.etcd).await;
-        let (mut programs, mut requests, mut seed) = (0_u64, 0, self.first_seed);
-        announce(&format!("random programs, from seed {seed} on for {:?}", self.time));
-        while programs == 0 || begin.elapsed() < self.time {
-            let program = Program::new(seed);
-            let name_seed = OnPanic(seed);
-            if let Some(difference) = twins.differ(&program).await {
-                self.report(&mut twins, program, difference).await;
-            }
-            drop(name_seed);
-            (programs, requests, seed) =
-                (programs + 1, requests + program.requests.len(), seed + 1);
+        let tally = Tally { next_seed: Cell::new(self.first_seed), requests: Cell::new(0) };
+        let lanes = (0..LANES).map(|_| self.lane(begin, &tally));
+        if let Err(found) = futures::future::try_join_all(lanes).await {
+            self.report(*found).await;
         }
+        let (end, requests) = (tally.next_seed.get(), tally.requests.get());
         let rate = requests as f64 / begin.elapsed().as_secs_f64();
         announce(&format!(
-            "random programs: {programs} of seeds {} to {} with {requests} requests, {rate:.0} a \
-             second, no difference",
+            "random programs: {} of seeds {} to {} with {requests} requests, {rate:.0} a second, \
+             no difference",
+            end - self.first_seed,
             self.first_seed,
-            seed - 1
+            end - 1
         ));
     }
 
-    async fn report(&self, twins: &mut Twins, program: Program, first: Difference) -> ! {
+    /// Runs program after program on servers of its own.
+    async fn lane(&self, begin: Instant, tally: &Tally) -> Result<(), Box<Found>> {
+        let mut twins = Twins::start(&self.etcd).await;
+        while begin.elapsed() < self.time || tally.next_seed.get() == self.first_seed {
+            let seed = tally.next_seed.replace(tally.next_seed.get() + 1);
+            let program = Program::new(seed);
+            let name_seed = OnPanic(seed);
+            if let Some(difference) = twins.differ(&program).await {
+                return Err(Box::new(Found { twins, program, difference }));
+            }
+            drop(name_seed);
+            tally.requests.set(tally.requests.get() + program.requests.len());
+        }
+        Ok(())
+    }
+
+    async fn report(&self, found: Found) -> ! {
+        let Found { mut twins, program, difference: first } = found;
         let seed = program.seed;
         announce(&format!("seed {seed} is answered otherwise:\n{}", first.text()));
         let title = format!("Random program of seed {seed}");
@@ -80,6 +96,18 @@ impl Search {
         fs::write(&path, &smallest).unwrap();
         panic!("seed {seed} is answered otherwise; see {}:\n{smallest}", path.display());
     }
+}
+
+/// How far all lanes have come.
+struct Tally {
+    next_seed: Cell<u64>,
+    requests: Cell<usize>,
+}
+
+struct Found {
+    twins: Twins,
+    program: Program,
+    difference: Difference,
 }
 
 /// Names the seed of a program that did not come to its end.
