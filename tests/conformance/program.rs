@@ -128,7 +128,7 @@ impl Random {
         match self.dice.random_range(0..100) {
             0..30 => Request::Put(self.put()),
             30..55 => Request::Range(self.range()),
-            55..62 => Request::RangeStream(self.range()),
+            55..62 => Request::RangeStream(self.range_stream()),
             62..72 => Request::Delete(self.delete()),
             72..92 => Request::Txn(random_txn::txn(self)),
             92..96 if self.fresh => Request::HashKv(self.revision()),
@@ -228,6 +228,14 @@ impl Random {
             min_create_revision: self.revision_option(8),
             max_create_revision: self.revision_option(8),
         }
+    }
+
+    /// Without a target where there is no order: then etcd sorts each part by itself, and goes on
+    /// behind whatever key came last.
+    fn range_stream(&mut self) -> RangeRequest {
+        let range = self.range();
+        let unordered = range.sort_order == 0 && range.sort_target < 5;
+        RangeRequest { sort_target: if unordered { 0 } else { range.sort_target }, ..range }
     }
 
     pub(super) fn delete(&mut self) -> DeleteRangeRequest {

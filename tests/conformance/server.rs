@@ -136,6 +136,8 @@ impl Server {
             let events = stream.take(count, frame).await.expect("they are at hand");
             heard.push((Request::Events { stream: name(), count }, events));
         }
+        // Watchers that a compaction cancels have no order among each other.
+        stream.controls.make_contiguous().sort_by_key(|control| control.watch_id);
         let controls = stream.controls.drain(..);
         heard.extend(
             controls.map(|control| (Request::Next { stream: name() }, frame.control(&control))),
