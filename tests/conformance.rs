@@ -12,6 +12,12 @@ mod machine;
 #[path = "cluster/members.rs"]
 #[expect(dead_code, reason = "the fault tests use the rest")]
 mod members;
+#[path = "conformance/print.rs"]
+mod print;
+#[path = "conformance/program.rs"]
+mod program;
+#[path = "conformance/random_txn.rs"]
+mod random_txn;
 #[path = "conformance/request.rs"]
 mod request;
 #[path = "conformance/run.rs"]
@@ -22,14 +28,20 @@ mod script;
 mod server;
 #[path = "conformance/shift.rs"]
 mod shift;
+#[path = "conformance/shrink.rs"]
+mod shrink;
 #[path = "conformance/turmoil.rs"]
 mod turmoil;
+#[path = "conformance/twins.rs"]
+mod twins;
 #[path = "conformance/txn.rs"]
 mod txn;
+#[path = "conformance/watch_stream.rs"]
+mod watch_stream;
 #[path = "conformance/words.rs"]
 mod words;
 
-use std::{env, fs, io::Write as _, path::PathBuf};
+use std::{env, fs, io::Write as _, path::PathBuf, time::Duration};
 
 use members::{Cluster, Setup};
 use run::{Outcome, Peace};
@@ -91,6 +103,21 @@ async fn etcd_answers_as_the_scripts_say() {
         return record(setup, &names).await;
     }
     on_servers(setup).await.check("etcd");
+}
+
+/// `ORRERY_FUZZ_SECONDS` makes it longer, and `ORRERY_FUZZ_SEED` begins elsewhere.
+#[tokio::test]
+async fn random_programs_are_answered_as_by_etcd() {
+    let Some(etcd) = etcd() else {
+        return announce("SKIPPED random programs: there is no etcd (ETCD, or make peers)");
+    };
+    let number = |name: &str, or: u64| {
+        let given = env::var(name).ok().filter(|text| !text.is_empty());
+        given.map_or(or, |text| text.parse().unwrap_or_else(|_| panic!("{name} is a number")))
+    };
+    let time = Duration::from_secs(number("ORRERY_FUZZ_SECONDS", 20));
+    let first_seed = number("ORRERY_FUZZ_SEED", 1);
+    twins::Search { etcd, first_seed, time }.run().await;
 }
 
 /// `ETCD`, or the one in the cache.

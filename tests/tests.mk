@@ -2,6 +2,8 @@
 #
 # ORRERY_BIN: the server under test instead of the one that cargo builds; a real etcd is welcome.
 # ORRERY_FAULT_ROUNDS: how often each fault is repeated.
+# ETCD: the etcd to compare answers with, instead of the one that is built.
+# SECONDS, SEED: how long random programs are run, and the first of them.
 
 PEERS = $$(tests/interop/build-peers.sh)
 CLUSTER_TEST = cargo test --release --test cluster --
@@ -10,6 +12,11 @@ COMPARE = ETCD_BIN=$(PEERS)/etcd cargo bench --bench compare --
 TESTED_BIN = $${ORRERY_BIN:-$$(cargo test --release --quiet --no-run --test command_line >&2 \
 	&& echo $(ORRERY))}
 
+# Where there is no Go, the tests say that they skip what needs an etcd.
+CONFORMANCE = ETCD=$${ETCD:-$$(peers=$(PEERS) && echo $$peers/etcd)} \
+	cargo test --release --test conformance -- --nocapture
+
+.PHONY: conformance conformance-fuzz
 .PHONY: peers interop cluster-tests cluster-tests-etcd fault-rounds big-restart bench bench-parts gap compose-test
 
 peers: ## build the etcd to compare with (a minute; then cached)
@@ -18,6 +25,13 @@ peers: ## build the etcd to compare with (a minute; then cached)
 interop: ## Go clientv3 and etcdctl against the server
 	peers=$(PEERS) && server=$$(realpath $(TESTED_BIN)) && cd tests/interop \
 		&& ETCD=$$peers/etcd ETCDCTL=$$peers/etcdctl ORRERY_BIN=$$server go test -count=1 -timeout 20m ./...
+
+conformance: ## the scripts of tests/conformance on all targets, a real etcd (ETCD=...) among them
+	$(CONFORMANCE) as_the_scripts_say
+
+conformance-fuzz: ## random programs on a server and an etcd in step (SECONDS=1800 SEED=...)
+	ORRERY_FUZZ_SECONDS=$(or $(SECONDS),1800) ORRERY_FUZZ_SEED=$(or $(SEED),$$(date +%s)) \
+		$(CONFORMANCE) random_programs
 
 cluster-tests: ## members killed, stopped and cut off from power under traffic
 	$(CLUSTER_TEST) --test-threads=1

@@ -19,13 +19,21 @@ pub(super) fn hash_kv(rows: &dyn Rows, head: Head, revision: i64) -> Result<Hash
         let hash = crc32c::crc32c(BUCKET);
         return Ok(HashKv { hash, compact_revision: head.floor, hash_revision: revision });
     }
-    let at = head.readable(revision)?;
-    let kept = match head.floor {
+    hash_at(rows, head.floor, head.readable(revision)?)
+}
+
+/// The same at a revision that is there, as when the store was compacted at `floor`.
+pub(super) fn hash_at(
+    rows: &dyn Rows,
+    floor: Option<Revision>,
+    at: Revision,
+) -> Result<HashKv, Error> {
+    let kept = match floor {
         Some(floor) => kept_below(rows, floor, at)?,
         None => Vec::new(),
     };
-    let hash = hash(rows, head.floor, at, &kept)?;
-    Ok(HashKv { hash, compact_revision: head.floor, hash_revision: at.get() })
+    let hash = hash(rows, floor, at, &kept)?;
+    Ok(HashKv { hash, compact_revision: floor, hash_revision: at.get() })
 }
 
 /// The versions at or below the floor that are hashed, in order: those that are current at `at`.

@@ -1,5 +1,7 @@
 //! Range with all of its options, as etcd answers it.
 
+use std::cmp::Ordering;
+
 use super::{
     Error, Head,
     index::{Live, Version},
@@ -82,16 +84,19 @@ fn passes(request: &RangeRequest, kv: &KeyValue) -> bool {
         && within(kv.create_revision, request.min_create_revision, request.max_create_revision)
 }
 
+/// Keys that are alike in what is sorted by stay in their order, also where it descends: so they
+/// do in etcd, as long as there are few.
 fn sort(request: &RangeRequest, kvs: &mut [KeyValue]) {
-    match request.sort_target() {
-        SortTarget::Key => {} // They come sorted.
-        SortTarget::Version => kvs.sort_by_key(|kv| kv.version),
-        SortTarget::Create => kvs.sort_by_key(|kv| kv.create_revision),
-        SortTarget::Mod => kvs.sort_by_key(|kv| kv.mod_revision),
-        SortTarget::Value => kvs.sort_by(|one, other| one.value.cmp(&other.value)),
-    }
-    match request.sort_order() {
-        SortOrder::None | SortOrder::Ascend => {}
-        SortOrder::Descend => kvs.reverse(),
+    let compare = |one: &KeyValue, other: &KeyValue| match request.sort_target() {
+        SortTarget::Key => Ordering::Equal, // They come sorted.
+        SortTarget::Version => one.version.cmp(&other.version),
+        SortTarget::Create => one.create_revision.cmp(&other.create_revision),
+        SortTarget::Mod => one.mod_revision.cmp(&other.mod_revision),
+        SortTarget::Value => one.value.cmp(&other.value),
+    };
+    match (request.sort_order(), request.sort_target()) {
+        (SortOrder::Descend, SortTarget::Key) => kvs.reverse(),
+        (SortOrder::Descend, _) => kvs.sort_by(|one, other| compare(other, one)),
+        (SortOrder::None | SortOrder::Ascend, _) => kvs.sort_by(compare),
     }
 }

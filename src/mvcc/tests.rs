@@ -184,7 +184,7 @@ fn a_range_has_all_of_etcds_options() {
     check(&by(SortTarget::Value, SortOrder::Ascend), "b=1 c=2 a=3", 3, false);
     check(&by(SortTarget::Mod, SortOrder::Descend), "b=1 a=3 c=2", 3, false);
     check(&by(SortTarget::Create, SortOrder::None), "c=2 a=3 b=1", 3, false);
-    check(&by(SortTarget::Version, SortOrder::Descend), "a=3 c=2 b=1", 3, false);
+    check(&by(SortTarget::Version, SortOrder::Descend), "a=3 b=1 c=2", 3, false);
     // The limit chooses by key first when no order is asked for.
     let unordered = |r: &mut RangeRequest| {
         by(SortTarget::Create, SortOrder::None)(r);

@@ -59,9 +59,7 @@ impl Compactions {
     pub(crate) fn add(&self, compacted: Compacted) {
         let mut state = self.lock();
         state.floor = Some(compacted.to);
-        if compacted.to > Revision::BEFORE_ALL {
-            push(&mut state.due, compacted);
-        }
+        push(&mut state.due, compacted);
         self.0.wake.notify_one();
     }
 

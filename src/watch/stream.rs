@@ -366,10 +366,11 @@ impl Stream {
             }
         }
         if self.progress_requested && self.catching_up.is_empty() {
-            if self.live.is_empty() {
-                self.progress_requested = false; // there is nobody to speak for
-            } else if self.live.values().all(|watcher| watcher.may_hear_of(position)) {
-                self.progress_requested = false;
+            self.progress_requested = false;
+            // As in etcd, a request is in vain where a watcher is not there yet, or is no more but
+            // keeps its id.
+            let all_hear = self.live.values().all(|watcher| watcher.may_hear_of(position));
+            if !self.live.is_empty() && all_hear && self.canceled.is_empty() {
                 self.outbox.push_back(response(NO_WATCHER, Some(position)));
             }
         }

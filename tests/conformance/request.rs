@@ -194,7 +194,7 @@ pub(crate) struct Arguments {
 }
 
 /// Words that are options where they stand bare.
-const OPTIONS: [&str; 26] = [
+pub(crate) const OPTIONS: [&str; 26] = [
     "as",
     "as_leader",
     "count_only",

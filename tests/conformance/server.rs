@@ -1,19 +1,15 @@
 //! A server as a target: one connection, and per case its streams and what goes on aside.
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    time::Duration,
-};
+use std::{collections::BTreeMap, time::Duration};
 
 use orrery::proto::{
     etcdserverpb::{
         CompactionRequest, DeleteRangeRequest, HashKvRequest, LeaseKeepAliveRequest,
         LeaseLeasesRequest, LeaseRevokeRequest, RangeRequest, RangeResponse, ResponseHeader,
-        StatusRequest, WatchCancelRequest, WatchProgressRequest, WatchRequest, WatchResponse,
-        kv_client::KvClient, lease_client::LeaseClient, maintenance_client::MaintenanceClient,
-        watch_client::WatchClient, watch_request::RequestUnion,
+        StatusRequest, WatchCancelRequest, WatchProgressRequest, kv_client::KvClient,
+        lease_client::LeaseClient, maintenance_client::MaintenanceClient,
+        watch_request::RequestUnion,
     },
-    mvccpb::Event,
     v3electionpb::{
         LeaderKey, LeaderRequest, LeaderResponse, ProclaimRequest, ResignRequest,
         election_client::ElectionClient,
@@ -25,12 +21,12 @@ use tokio::{
     task::JoinHandle,
     time::{sleep, timeout},
 };
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Code, Status, Streaming, transport::Channel};
+use tonic::{Status, transport::Channel};
 
 use super::{
     answer::{self, Frame, Lines},
     request::Request,
+    watch_stream::{WatchStream, ended},
 };
 
 /// Longer than anything that is meant to come takes to come.
@@ -38,6 +34,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Where nothing is meant to come, it is waited for so long.
 const SILENCE: Duration = Duration::from_millis(300);
+
+/// Seconds that a lease may have lived for in a random program.
+pub(crate) const MOST_ELAPSED: i64 = 300;
 
 /// The stream of an election's leaders, as scripts name it.
 const OBSERVE: &str = "observe";
@@ -59,17 +58,6 @@ pub(crate) struct Server {
 
 /// The answer of a lock or campaign, with the leader key if it has one.
 type Held = (Lines, Option<LeaderKey>);
-
-struct WatchStream {
-    requests: mpsc::Sender<WatchRequest>,
-    responses: Streaming<WatchResponse>,
-    controls: VecDeque<WatchResponse>,
-    events: VecDeque<(i64, Event)>,
-    watchers: usize,
-    /// Revision of the newest event of each watcher.
-    seen: BTreeMap<i64, i64>,
-    fragment: bool,
-}
 
 impl Server {
     pub(crate) async fn connect(endpoint: &str) -> Server {
@@ -132,6 +120,46 @@ impl Server {
             Ok(lines) => lines,
             Err(status) => answer::error(&status),
         }
+    }
+
+    /// What has come on a stream, once nothing more is under way, as requests that wait for it.
+    pub(crate) async fn settle(&mut self, name: &str) -> Vec<(Request, Lines)> {
+        let frame = self.frame;
+        let stream = self.stream(name);
+        let name = || name.to_owned();
+        let mut heard = Vec::new();
+        if let Err(status) = stream.settle().await {
+            heard.push((Request::Silence { stream: name() }, answer::error(&status)));
+        }
+        let count = stream.events.len();
+        if count > 0 {
+            let events = stream.take(count, frame).await.expect("they are at hand");
+            heard.push((Request::Events { stream: name(), count }, events));
+        }
+        // Watchers that a compaction cancels have no order among each other.
+        stream.controls.make_contiguous().sort_by_key(|control| control.watch_id);
+        let controls = stream.controls.drain(..);
+        heard.extend(
+            controls.map(|control| (Request::Next { stream: name() }, frame.control(&control))),
+        );
+        heard
+    }
+
+    /// What comes of a request for progress on a stream that has settled: the next response, or
+    /// nothing.
+    pub(crate) async fn progress(&mut self, name: &str) -> (Request, Lines) {
+        let frame = self.frame;
+        let stream = name.to_owned();
+        match timeout(SILENCE, self.stream(name).control(|_| true)).await {
+            Ok(Ok(progress)) => (Request::Next { stream }, frame.control(&progress)),
+            Ok(Err(status)) => (Request::Next { stream }, answer::error(&status)),
+            Err(_) => (Request::Silence { stream }, Lines::new()),
+        }
+    }
+
+    /// The streams that are open.
+    pub(crate) fn streams(&self) -> Vec<String> {
+        self.streams.keys().cloned().collect()
     }
 
     /// What is asked is in the server's own numbers.
@@ -381,10 +409,6 @@ impl Server {
     }
 }
 
-fn ended() -> Status {
-    Status::new(Code::Ok, "the stream ended")
-}
-
 /// The leaders of an election. A server may say nothing at all until there is the first.
 fn observe(
     mut client: ElectionClient<Channel>,
@@ -403,78 +427,4 @@ fn observe(
         }
     });
     leaders
-}
-
-impl WatchStream {
-    /// A server may say nothing at all until it is asked something.
-    async fn open(channel: Channel, first: RequestUnion) -> Result<WatchStream, Status> {
-        let (requests, queue) = mpsc::channel(16);
-        let first = WatchRequest { request_union: Some(first) };
-        requests.send(first).await.expect("the queue is at hand");
-        let mut client = WatchClient::new(channel).max_decoding_message_size(usize::MAX);
-        let responses = client.watch(ReceiverStream::new(queue)).await?.into_inner();
-        Ok(WatchStream {
-            requests,
-            responses,
-            controls: VecDeque::new(),
-            events: VecDeque::new(),
-            watchers: 0,
-            seen: BTreeMap::new(),
-            fragment: false,
-        })
-    }
-
-    async fn send(&self, union: RequestUnion) {
-        let request = WatchRequest { request_union: Some(union) };
-        // A stream that has ended says so where its responses are read.
-        let _ = self.requests.send(request).await;
-    }
-
-    /// Sorts the next response into events and the rest.
-    async fn receive(&mut self) -> Result<(), Status> {
-        let response = self.responses.message().await?;
-        let response = response.ok_or_else(ended)?;
-        if response.events.is_empty() {
-            self.controls.push_back(response);
-            return Ok(());
-        }
-        let seen = self.seen.entry(response.watch_id).or_insert(0);
-        let before = *seen;
-        for event in &response.events {
-            let revision = event.kv.as_ref().map_or(0, |kv| kv.mod_revision);
-            let splits = revision == before && !self.fragment;
-            if revision < *seen || splits {
-                let text = format!("revision {revision} comes again or late behind {seen}");
-                return Err(Status::new(Code::Internal, text));
-            }
-            *seen = revision;
-            self.events.push_back((response.watch_id, (**event).clone()));
-        }
-        Ok(())
-    }
-
-    async fn control(
-        &mut self,
-        wanted: impl Fn(&WatchResponse) -> bool,
-    ) -> Result<WatchResponse, Status> {
-        loop {
-            if let Some(at) = self.controls.iter().position(&wanted) {
-                return Ok(self.controls.remove(at).expect("it was found there"));
-            }
-            self.receive().await?;
-        }
-    }
-
-    /// The next events. Those of several watchers have no order among each other.
-    async fn take(&mut self, count: usize, frame: Frame) -> Result<Lines, Status> {
-        while self.events.len() < count {
-            self.receive().await?;
-        }
-        let mut events: Vec<_> = self.events.drain(..count).collect();
-        events.sort_by_key(|(id, event)| (event.kv.as_ref().map(|kv| kv.mod_revision), *id));
-        let several = self.watchers > 1;
-        let lines =
-            events.iter().flat_map(|(id, event)| frame.event(several.then_some(*id), event));
-        Ok(lines.collect())
-    }
 }

@@ -12,7 +12,7 @@ use super::{
 };
 
 const TARGETS: [&str; 5] = ["version", "create", "mod", "value", "lease"];
-const RESULTS: [&str; 4] = ["=", ">", "<", "!="];
+pub(crate) const RESULTS: [&str; 4] = ["=", ">", "<", "!="];
 
 /// The lines below `txn`.
 pub(crate) fn parse(lines: &[&str]) -> Result<TxnRequest, String> {
