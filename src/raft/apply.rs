@@ -156,13 +156,15 @@ impl Applier {
         let contents: Vec<(LogId, Content)> = contents.collect();
         let mut applied = self.machine.apply(entries).map_err(io::Error::other)?;
         self.hub.publish(applied.iter_mut().filter_map(watch_batch).collect());
-        self.applied.advance(last.index);
         let outcomes = contents
             .into_iter()
             .zip(applied)
             .map(|((id, content), applied)| Outcome { id, content, applied })
             .collect();
         (self.outlet)(Notice::Applied(outcomes));
+        // Last: whoever waits for this index finds the timers of leases and all else as it left
+        // them.
+        self.applied.advance(last.index);
         Ok(())
     }
 
@@ -173,8 +175,8 @@ impl Applier {
         import.finish(position).map_err(io::Error::other)?;
         self.machine = StateMachine::open(self.storage.clone()).map_err(io::Error::other)?;
         self.hub.reset(self.machine.revision());
-        self.applied.advance(id.index);
         (self.outlet)(Notice::Replaced(id));
+        self.applied.advance(id.index);
         Ok(())
     }
 }

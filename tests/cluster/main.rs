@@ -14,4 +14,5 @@ mod members;
 mod membership;
 mod power_loss;
 mod traffic;
+mod watchers;
 mod wrong_requests;
