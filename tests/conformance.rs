@@ -1,8 +1,9 @@
 //! What clients are told, request by request: scripts that run against the state machine, servers
 //! of ours and a real etcd. See `tests/conformance/README.md`.
 //!
-//! `ETCD` names the etcd; without it the one that `make peers` builds is taken. `ORRERY_CONFORMANCE`
-//! names scripts, and `ORRERY_CONFORMANCE_RECORD` those that etcd's answers are written into.
+//! `ETCD` names the etcd; without it the one that `make peers` builds is taken.
+//! `ORRERY_CONFORMANCE` names scripts, and `ORRERY_CONFORMANCE_RECORD` those that etcd's answers are
+//! written into.
 
 #[path = "conformance/answer.rs"]
 mod answer;
