@@ -2,8 +2,8 @@
 //! of ours and a real etcd. See `tests/conformance/README.md`.
 //!
 //! `ETCD` names the etcd; without it the one that `make peers` builds is taken.
-//! `ORRERY_CONFORMANCE` names scripts, and `ORRERY_CONFORMANCE_RECORD` those that etcd's answers are
-//! written into.
+//! `ORRERY_CONFORMANCE` names scripts, and `ORRERY_CONFORMANCE_RECORD` those that etcd's answers
+//! are written into.
 
 #[path = "conformance/answer.rs"]
 mod answer;
