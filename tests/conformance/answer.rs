@@ -88,13 +88,20 @@ impl Frame {
         let branch = if txn.succeeded { "succeeded" } else { "failed" };
         let mut lines = vec![branch.to_owned()];
         for response in &txn.responses {
-            let (name, inner) = match &response.response {
-                Some(Inner::ResponsePut(put)) => ("put", self.put(put)),
-                Some(Inner::ResponseRange(range)) => ("range", self.range(range)),
-                Some(Inner::ResponseDeleteRange(delete)) => ("delete", self.delete(delete)),
-                Some(Inner::ResponseTxn(txn)) => ("txn", self.txn(txn)),
-                None => ("nothing", Lines::new()),
+            let (name, header, inner) = match &response.response {
+                Some(Inner::ResponsePut(put)) => ("put", &put.header, self.put(put)),
+                Some(Inner::ResponseRange(range)) => ("range", &range.header, self.range(range)),
+                Some(Inner::ResponseDeleteRange(delete)) => {
+                    ("delete", &delete.header, self.delete(delete))
+                }
+                Some(Inner::ResponseTxn(txn)) => ("txn", &txn.header, self.txn(txn)),
+                None => ("nothing", &None, Lines::new()),
             };
+            if let Some(header) = header
+                && (header.cluster_id, header.member_id, header.raft_term) != (0, 0, 0)
+            {
+                lines.push(format!("  an inner header of more than a revision: {header:?}"));
+            }
             lines.push(format!("  {name}"));
             lines.extend(inner.iter().map(|line| format!("    {line}")));
         }

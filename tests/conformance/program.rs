@@ -43,7 +43,7 @@ pub(crate) struct Program {
 
 impl Program {
     pub(crate) fn new(seed: u64) -> Program {
-        let fresh = seed % FRESH_EVERY == 0;
+        let fresh = seed.is_multiple_of(FRESH_EVERY);
         let mut random = Random::new(seed, fresh);
         let length = random.pick(20..=60);
         let mut requests = Vec::new();

@@ -131,7 +131,10 @@ impl Twins {
     async fn start(binary: &PathBuf) -> Twins {
         let mut setup = Setup::new(1);
         setup.binary.clone_from(binary);
-        let (etcd, ours) = tokio::join!(Asked::start(setup), Asked::start(Setup::new(1)));
+        // Large futures, boxed so that those around them are not.
+        let etcd = Box::pin(Asked::start(setup));
+        let ours = Box::pin(Asked::start(Setup::new(1)));
+        let (etcd, ours) = tokio::join!(etcd, ours);
         Twins { binary: binary.clone(), etcd, ours }
     }
 

@@ -249,7 +249,7 @@ impl Server {
             let answer = self.receive(at);
             let head = self.memory.past().revision();
             let client = &self.streams[at].client;
-            let all_began = client.watchers.values().all(|promise| promise.start <= head);
+            let all_began = client.watchers.values().all(|promise| promise.may_hear_of(head));
             if all_began && !client.watchers.is_empty() && client.compacted.is_empty() {
                 let answer = answer.expect("an answer to the request for progress");
                 assert_eq!((answer.watch_id, header(&answer)), (NO_WATCHER, head));
@@ -364,10 +364,14 @@ impl Promise {
         }
     }
 
+    /// Progress below the start that was asked for says nothing.
+    fn may_hear_of(&self, revision: Revision) -> bool {
+        matches!(self.wish.start, Start::Now) || self.start <= revision
+    }
+
     fn take_progress(&mut self, memory: &Memory, upto: Revision) {
         assert!(!self.due, "progress between fragments");
-        let asked = matches!(self.wish.start, Start::At(_));
-        assert!(!asked || self.start <= upto, "progress below the start");
+        assert!(self.may_hear_of(upto), "progress below the start");
         let due = self.events(memory).iter().filter(|(revision, _)| *revision <= upto).count();
         assert!(due <= self.received, "told of {upto}, {} of {due} events sent", self.received);
         self.complete_below = self.complete_below.max(upto.next());
