@@ -94,7 +94,8 @@ impl kv_server::Kv for Kv {
         let (caller, compact) = (caller(&request), request.into_inner());
         validate::compact(&compact, &self.limits)?;
         let revision = self.proposals.propose(&caller, compact).await?;
-        if let (true, Some(floor)) = (compact.physical, Revision::from_wire(compact.revision)) {
+        if compact.physical {
+            let floor = Revision::from_wire(compact.revision).unwrap_or(Revision::BEFORE_ALL);
             self.reader.compacted(floor).await?;
         }
         Ok(Response::new(CompactionResponse { header: self.header.at(revision) }))

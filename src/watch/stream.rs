@@ -48,6 +48,9 @@ const SHARED_READ_REVISIONS: i64 = 1000;
 /// Ids that are kept for a client that never cancels what was canceled.
 const CANCELED_MAX: usize = 4096;
 
+/// Requests for progress that wait for their answers; etcd's stream holds as many responses.
+const PROGRESS_REQUESTS_MAX: usize = 128;
+
 pub(crate) struct Stream {
     subscription: Subscription,
     max_response_bytes: usize,
@@ -69,7 +72,7 @@ pub(crate) struct Stream {
     missed: Option<Missed>,
     upcoming: Revision,
     outbox: VecDeque<WatchResponse>,
-    progress_requested: bool,
+    progress_requests: usize,
     interval_ended: bool,
 }
 
@@ -91,7 +94,7 @@ impl Stream {
             missed: None,
             upcoming: head,
             outbox: VecDeque::new(),
-            progress_requested: false,
+            progress_requests: 0,
             interval_ended: false,
         }
     }
@@ -113,9 +116,17 @@ impl Stream {
         match request.request_union {
             Some(RequestUnion::CreateRequest(create)) => self.create(create),
             Some(RequestUnion::CancelRequest(cancel)) => self.cancel(cancel.watch_id),
-            Some(RequestUnion::ProgressRequest(_)) => self.progress_requested = true,
+            Some(RequestUnion::ProgressRequest(_)) => self.request_progress(),
             None => (),
         }
+    }
+
+    /// Each request has its answer, but where watchers catch up one answer is for all.
+    fn request_progress(&mut self) {
+        self.progress_requests = match self.catching_up.is_empty() {
+            true => (self.progress_requests + 1).min(PROGRESS_REQUESTS_MAX),
+            false => 1,
+        };
     }
 
     /// An interval of progress notification has ended.
@@ -365,13 +376,14 @@ impl Stream {
                 }
             }
         }
-        if self.progress_requested && self.catching_up.is_empty() {
-            self.progress_requested = false;
+        if self.catching_up.is_empty() {
+            let requests = mem::take(&mut self.progress_requests);
             // As in etcd, a request is in vain where a watcher is not there yet, or is no more but
             // keeps its id.
             let all_hear = self.live.values().all(|watcher| watcher.may_hear_of(position));
             if !self.live.is_empty() && all_hear && self.canceled.is_empty() {
-                self.outbox.push_back(response(NO_WATCHER, Some(position)));
+                let answers = (0..requests).map(|_| response(NO_WATCHER, Some(position)));
+                self.outbox.extend(answers);
             }
         }
     }

@@ -304,6 +304,26 @@ fn progress_is_told_once_for_all_watchers_and_only_when_all_have_everything() {
     bench.put("k", "b");
     bench.check(&["0 @4 +k=b/4", "1 @4 +k=b/4", "-1 @4"]);
     bench.check(&[]);
+    bench.ask_for_progress();
+    bench.ask_for_progress();
+    bench.check(&["-1 @4", "-1 @4"]);
+}
+
+#[test]
+fn a_watcher_that_a_compaction_canceled_keeps_its_stream_from_telling_progress() {
+    let mut bench = Bench::new();
+    bench.put("k", "a");
+    bench.put("k", "b");
+    bench.memory.compact(Revision::from_wire(3).unwrap());
+    bench.watch("k", |_| ());
+    bench.watch("k", |create| create.start_revision = 2);
+    bench.check(&["0 @3 created", "1 @3 created", "1 @0 canceled compacted 3"]);
+    bench.ask_for_progress();
+    bench.check(&[]);
+    bench.cancel(1);
+    bench.check(&["1 @3 canceled"]);
+    bench.ask_for_progress();
+    bench.check(&["-1 @3"]);
 }
 
 #[test]
