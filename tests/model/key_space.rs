@@ -286,14 +286,19 @@ impl Work<'_> {
             (request.min_mod_revision == 0 || kv.mod_revision >= request.min_mod_revision)
                 && (request.max_mod_revision == 0 || kv.mod_revision <= request.max_mod_revision)
         });
+        // What is alike stays in the order of the keys, whichever way is asked for.
+        let descend = request.sort_order() == SortOrder::Descend;
+        if descend {
+            kvs.reverse();
+        }
         match request.sort_target() {
-            SortTarget::Key => {}
+            SortTarget::Key => kvs.sort_by_key(|kv| kv.key.clone()),
             SortTarget::Version => kvs.sort_by_key(|kv| kv.version),
             SortTarget::Create => kvs.sort_by_key(|kv| kv.create_revision),
             SortTarget::Mod => kvs.sort_by_key(|kv| kv.mod_revision),
             SortTarget::Value => kvs.sort_by_key(|kv| kv.value.clone()),
         }
-        if request.sort_order() == SortOrder::Descend {
+        if descend {
             kvs.reverse();
         }
         if request.count_only {
