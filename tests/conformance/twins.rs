@@ -192,6 +192,10 @@ async fn play(server: &mut Server, request: Option<&Request>) -> Vec<Exchange> {
     if let Some(Request::Progress { stream }) = request {
         exchanges.push(server.progress(stream).await);
     }
+    // The answer to a cancel tells the revision when it was made: before anything else is changed.
+    if let Some(Request::Cancel { stream, .. }) = request {
+        exchanges.extend(server.settle(stream).await);
+    }
     exchanges
 }
 
