@@ -41,6 +41,11 @@ setup: ## install what the build needs and is missing
 	@command -v cargo >/dev/null || { \
 	  echo "The build needs Rust: install rustup from https://rustup.rs; it then takes the" >&2; \
 	  echo "release that rust-toolchain.toml names." >&2; exit 1; }
+	@# Cargo takes what another checkout built for this one's if its files are older than the build.
+	@stamp='$(CARGO_TARGET_DIR)/checkout'; mkdir -p '$(CARGO_TARGET_DIR)'; \
+	if [ "$$(cat "$$stamp" 2>/dev/null)" != '$(CURDIR)' ]; then \
+	  git ls-files -z -- '*.rs' '*.proto' | xargs -0 touch && echo '$(CURDIR)' >"$$stamp"; \
+	fi
 
 build: setup ## build the binary
 	cargo build --release --bin orrery

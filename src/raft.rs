@@ -20,6 +20,7 @@ mod runtime;
 mod start;
 mod succession;
 mod type_config;
+mod workers;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -43,7 +44,8 @@ pub use incoming::Incoming;
 pub use leadership::Leadership;
 pub use peers::{PeerError, Peers};
 pub use read_index::ReadError;
-pub use start::{FirstElection, Parts, StartError, Workers};
+pub use start::{FirstElection, Parts, StartError};
+pub use workers::{Threads, Workers};
 
 use crate::types::MemberId;
 use apply::ApplyHandle;

@@ -184,6 +184,26 @@ fn a_member_takes_its_directory_and_stops_when_asked() {
     }
 }
 
+/// A member that stops while its store is still being closed must not trip over the process's end.
+#[test]
+fn stopping_right_after_the_start_is_always_orderly() {
+    let rounds = || {
+        for _ in 0..20 {
+            let dir = TempDir::new().unwrap();
+            let mut member = Member::start(dir.path(), &[]);
+            member.wait_for("ready to serve client requests");
+            member.signal(Signal::SIGTERM);
+            let last = member.lines.by_ref().map(Result::unwrap).last();
+            assert_eq!(member.child.wait().unwrap().code(), Some(0), "{last:?}");
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(rounds);
+        }
+    });
+}
+
 #[test]
 fn automatic_tls_keeps_its_certificates_under_the_data_directory() {
     let dir = TempDir::new().unwrap();

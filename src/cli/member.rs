@@ -15,7 +15,7 @@ use crate::{
     node::{Ended, Identity, Limits, MembershipRules, Options, Running, data_dir::DataDir},
     proto::etcdserverpb::Member,
     raft::{
-        Retention, Timing, Workers,
+        Retention, Threads, Timing, Workers,
         network::{PeerUrl, Sockets, Tls as PeerTransport},
         peers::fetch_members,
     },
@@ -54,6 +54,7 @@ pub(super) async fn start(
     config: Config,
     mut data_dir: DataDir,
     tls: Tls,
+    threads: Threads,
 ) -> anyhow::Result<Serving> {
     let clients = bind(&config.clients.listen, "--listen-client-urls").await?;
     let pages = bind(&config.metrics_listen, "--listen-metrics-urls").await?;
@@ -61,7 +62,7 @@ pub(super) async fn start(
     let peer_tls = tls.peers.map(transport);
     let who = identify(&config, &data_dir, peer_tls.as_ref()).await?;
     data_dir.bind(who.identity)?;
-    let member = Running::start(options(&config, &data_dir, who, peer_tls)?).await?;
+    let member = Running::start(options(&config, &data_dir, who, peer_tls, threads)?).await?;
 
     let (listeners, stopping) = (TaskTracker::new(), CancellationToken::new());
     let node = &member.node;
@@ -295,6 +296,7 @@ fn options(
     data_dir: &DataDir,
     who: Who,
     peer_tls: Option<PeerTransport>,
+    threads: Threads,
 ) -> anyhow::Result<Options> {
     let urls = config.peers.listen.iter().map(|listen| listen.url.as_str().parse::<PeerUrl>());
     let election = config.timing.election;
@@ -334,7 +336,7 @@ fn options(
         },
         files: Arc::new(log::OsFiles),
         state_dir: Some(data_dir.state()),
-        workers: Workers::Threads,
+        workers: Workers::Threads(threads),
         network: Arc::new(Sockets),
         peer_tls,
         peer_listen: urls.collect::<Result<_, _>>().context("--listen-peer-urls")?,

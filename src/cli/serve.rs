@@ -18,6 +18,7 @@ use crate::{
         Ended,
         data_dir::{DataDir, Token},
     },
+    raft::Threads,
     telemetry,
     tls::{self, CLIENT_PROTOCOLS, ClientTls, ServerTls},
 };
@@ -41,14 +42,23 @@ pub(crate) fn run(config: Config, warnings: &[Warning]) -> anyhow::Result<ExitCo
     for warning in warnings {
         warn!(about = warning.about(), "{warning}");
     }
-    tokio::runtime::Builder::new_multi_thread()
+    let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
-        .context("cannot start the runtime")?
-        .block_on(serve(config, data_dir, tls))
+        .context("cannot start the runtime")?;
+    let threads = Threads::default();
+    let code = runtime.block_on(serve(config, data_dir, tls, threads.clone()));
+    drop(runtime);
+    threads.join();
+    code
 }
 
-async fn serve(config: Config, data_dir: DataDir, tls: Tls) -> anyhow::Result<ExitCode> {
+async fn serve(
+    config: Config,
+    data_dir: DataDir,
+    tls: Tls,
+    threads: Threads,
+) -> anyhow::Result<ExitCode> {
     let mut signals = listen_to_signals().context("cannot listen to signals")?;
     info!(
         name = config.name,
@@ -57,7 +67,7 @@ async fn serve(config: Config, data_dir: DataDir, tls: Tls) -> anyhow::Result<Ex
         "starting member"
     );
     let serving = tokio::select! {
-        serving = member::start(config, data_dir, tls) => serving?,
+        serving = member::start(config, data_dir, tls, threads) => serving?,
         Some(signal) = signals.recv() => {
             info!(signal, "received signal while starting");
             return Ok(ExitCode::SUCCESS);

@@ -130,7 +130,7 @@ impl Running {
             hub: hub.clone(),
             outlet: Box::new(move |notice| announcer.announce(notice)),
             peers: peers.clone(),
-            workers: options.workers,
+            workers: options.workers.clone(),
             seed: options.seed,
         })
         .await?;

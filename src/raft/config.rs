@@ -62,8 +62,27 @@ pub(crate) fn openraft_config(
         broadcast_submitted_on_append: Some(true),
         // Only a hint: the transport has progress timeouts of its own.
         install_snapshot_timeout: 60_000,
-        backoff: "50ms 100ms ...1s".into(),
+        // An attempt at a member that is not connected costs nothing; one that has come back waits
+        // for entries as long as this, and with it whoever asks it.
+        backoff: "50ms ...50ms".into(),
         ..Config::default()
     }
     .validate()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_member_that_comes_back_waits_little_for_entries_however_long_it_was_away() {
+        let timing =
+            Timing { heartbeat: Duration::from_millis(100), election: Duration::from_secs(1) };
+        let retention = Retention { snapshot_count: 1000, catchup_entries: 100 };
+        let config = openraft_config(timing, retention).unwrap();
+        let pauses: Vec<Duration> = config.build_backoff().take(100).collect();
+        assert!(pauses.iter().all(|pause| *pause == Duration::from_millis(50)), "{pauses:?}");
+    }
 }

@@ -18,6 +18,7 @@ use super::{
     participants::Participants,
     peers::Peers,
     runtime, watch_metrics,
+    workers::Workers,
 };
 use crate::{
     log::{self, Log, Writer},
@@ -41,15 +42,6 @@ pub struct Parts {
     pub workers: Workers,
     /// Of the randomness in elections.
     pub seed: u64,
-}
-
-/// Where the log's writer and the apply loop run: both block on the disk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Workers {
-    /// Each on a thread of its own.
-    Threads,
-    /// As tasks of the runtime, so that a simulation decides the order of everything.
-    Tasks,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -170,22 +162,6 @@ impl FirstElection {
         if self.heard.last().is_none() && !leads && raft.is_voter() {
             // An error is Raft's end, which is announced elsewhere.
             let _ = raft.0.open.trigger().elect(true).await;
-        }
-    }
-}
-
-impl Workers {
-    fn run(self, name: &str, work: impl Future<Output = ()> + Send + 'static) -> io::Result<()> {
-        match self {
-            Workers::Threads => {
-                // The work needs nothing of a runtime: it waits on channels and blocks on the disk.
-                let thread = std::thread::Builder::new().name(name.to_owned());
-                thread.spawn(move || futures::executor::block_on(work)).map(drop)
-            }
-            Workers::Tasks => {
-                tokio::spawn(work);
-                Ok(())
-            }
         }
     }
 }

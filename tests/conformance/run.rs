@@ -65,7 +65,8 @@ pub(crate) fn scripts() -> Vec<Script> {
 }
 
 pub(crate) fn folder() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/conformance")
+    // Asked when it runs: a build that is kept may come from another checkout, gone since.
+    PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").unwrap_or_default()).join("tests/conformance")
 }
 
 /// Each case on a state machine of its own.
