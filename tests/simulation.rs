@@ -2,8 +2,6 @@
 
 #[path = "model/crash_image.rs"]
 mod crash_image;
-#[path = "model/key_space.rs"]
-mod key_space;
 
 #[path = "simulation/check.rs"]
 mod check;

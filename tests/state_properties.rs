@@ -4,12 +4,9 @@
 mod commands;
 #[path = "model/crash_image.rs"]
 mod crash_image;
-#[path = "model/key_space.rs"]
-mod key_space;
 
 use bytes::Bytes;
 use crash_image::take_image;
-use key_space::KeySpace;
 use orrery::{
     mvcc::{self, compaction},
     proto::{
@@ -21,6 +18,7 @@ use orrery::{
     storage::{Place, Rows, Storage, tables::Table},
     types::{KeyRange, LeaseId, LogId, Revision},
 };
+use orrery_model::KeySpace;
 use proptest::prelude::*;
 use tempfile::TempDir;
 

@@ -17,11 +17,9 @@ use orrery::{
     state_machine::Reply,
     types::KeyRange,
 };
+use orrery_model::KeySpace;
 
-use super::{
-    history::{Book, Fate, Moment, Watcher, Write},
-    key_space::KeySpace,
-};
+use super::history::{Book, Fate, Moment, Watcher, Write};
 
 /// Clocks stand still within a step, so times are right to a few of them.
 const CLOCK_SLACK_MS: u64 = 5;

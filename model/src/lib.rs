@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use imbl::OrdMap;
 use orrery::{
     proto::{
         command::command::Operation,
@@ -22,10 +23,11 @@ use orrery::{
     types::{KeyRange, LeaseId, Revision},
 };
 
-type Map = BTreeMap<Bytes, KeyValue>;
+/// Clones share what is alike, so a map for every revision costs what changed in it.
+pub type Map = OrdMap<Bytes, KeyValue>;
 
 #[derive(Clone, Debug)]
-pub(crate) struct KeySpace {
+pub struct KeySpace {
     /// The store at revision 1, 2, ...
     maps: Vec<Map>,
     pub floor: Option<i64>,
@@ -33,27 +35,33 @@ pub(crate) struct KeySpace {
     pub leases: BTreeMap<i64, (i64, Option<i64>)>,
 }
 
-impl KeySpace {
-    pub(crate) fn new() -> KeySpace {
+impl Default for KeySpace {
+    fn default() -> KeySpace {
         KeySpace { maps: vec![Map::new()], floor: None, leases: BTreeMap::new() }
     }
+}
 
-    pub(crate) fn revision(&self) -> i64 {
+impl KeySpace {
+    pub fn new() -> KeySpace {
+        KeySpace::default()
+    }
+
+    pub fn revision(&self) -> i64 {
         self.maps.len() as i64
     }
 
-    pub(crate) fn at(&self, revision: i64) -> &Map {
+    pub fn at(&self, revision: i64) -> &Map {
         &self.maps[revision as usize - 1]
     }
 
     /// Keys attached to a lease.
-    pub(crate) fn lease_keys(&self, id: i64) -> Vec<Bytes> {
+    pub fn lease_keys(&self, id: i64) -> Vec<Bytes> {
         let newest = self.at(self.revision()).values();
         newest.filter(|kv| kv.lease == id).map(|kv| kv.key.clone()).collect()
     }
 
     /// Carries out a command of the key space or of leases.
-    pub(crate) fn apply(&mut self, operation: &Operation) -> Result<Reply, Rejection> {
+    pub fn apply(&mut self, operation: &Operation) -> Result<Reply, Rejection> {
         let mut work = Work { before: self, map: self.at(self.revision()).clone(), changes: 0 };
         let reply = match operation {
             Operation::Put(request) => {
@@ -127,7 +135,7 @@ impl KeySpace {
         Ok(Reply::Compact(Compacted { from, to }))
     }
 
-    pub(crate) fn range(&self, request: &RangeRequest) -> Result<RangeResponse, Rejection> {
+    pub fn range(&self, request: &RangeRequest) -> Result<RangeResponse, Rejection> {
         Work { before: self, map: self.at(self.revision()).clone(), changes: 0 }.range(request)
     }
 }
@@ -187,7 +195,9 @@ impl Work<'_> {
         let range = KeyRange::from_wire(request.key.clone(), request.range_end.clone());
         let doomed: Vec<KeyValue> =
             self.map.values().filter(|kv| range.contains(&kv.key)).cloned().collect();
-        self.map.retain(|key, _| !range.contains(key));
+        for kv in &doomed {
+            self.map.remove(&kv.key);
+        }
         self.changes += doomed.len();
         let deleted = doomed.len() as i64;
         let prev_kvs = if request.prev_kv { doomed } else { Vec::new() };

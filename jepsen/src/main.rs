@@ -1,0 +1,3 @@
+//! The `jepsen` binary.
+
+fn main() {}
