@@ -1,5 +1,7 @@
 //! Checkers: each reads a history and says what it found, with the proof in words.
 
+pub mod replay;
+
 use serde::{Deserialize, Serialize};
 
 /// What a checker found.

@@ -1,5 +1,16 @@
 //! Runs real members in networks, on disks and under clocks of their own while everything breaks,
 //! and checks what their clients saw. `README.md` beside this crate is the manual.
 
+pub mod admin;
 pub mod check;
+pub mod client;
+pub mod cluster;
 pub mod history;
+pub mod nemesis;
+pub mod observer;
+pub mod recorder;
+pub mod run;
+pub mod server;
+pub mod tool;
+pub mod workload;
+pub mod world;

@@ -62,7 +62,45 @@ impl KeySpace {
 
     /// Carries out a command of the key space or of leases.
     pub fn apply(&mut self, operation: &Operation) -> Result<Reply, Rejection> {
-        let mut work = Work { before: self, map: self.at(self.revision()).clone(), changes: 0 };
+        match operation {
+            Operation::Compact(request) => return self.compact(request.revision),
+            Operation::LeaseGrant(request) => {
+                if self.leases.contains_key(&request.id) {
+                    return Err(Rejection::LeaseExists(LeaseId::from_wire(request.id).unwrap()));
+                }
+                let header = Work::new(self).header();
+                self.leases.insert(request.id, (request.ttl, None));
+                let (id, ttl, error) = (request.id, request.ttl, String::new());
+                return Ok(Reply::LeaseGrant(LeaseGrantResponse { header, id, ttl, error }));
+            }
+            Operation::LeaseRevoke(request) => {
+                if !self.leases.contains_key(&request.id) {
+                    return Err(Rejection::LeaseNotFound(LeaseId::from_wire(request.id).unwrap()));
+                }
+                self.delete_keys_of(request.id);
+                self.leases.remove(&request.id);
+                return Ok(Reply::Done);
+            }
+            Operation::LeaseCheckpoint(request) => {
+                for checkpoint in &request.checkpoints {
+                    if let Some((ttl, remaining)) = self.leases.get_mut(&checkpoint.id) {
+                        let left = checkpoint.remaining_ttl.min(*ttl);
+                        *remaining = (left > 0).then_some(left);
+                    }
+                }
+                return Ok(Reply::Done);
+            }
+            _ => {}
+        }
+        let (reply, after) = self.answer(operation)?;
+        self.maps.extend(after);
+        Ok(reply)
+    }
+
+    /// What a put, a deletion or a transaction would be answered now, and the store after it if
+    /// that is another.
+    pub fn answer(&self, operation: &Operation) -> Result<(Reply, Option<Map>), Rejection> {
+        let mut work = Work::new(self);
         let reply = match operation {
             Operation::Put(request) => {
                 work.check_put(request)?;
@@ -79,47 +117,28 @@ impl KeySpace {
                 response.header = work.header();
                 Reply::Txn(response)
             }
-            Operation::Compact(request) => return self.compact(request.revision),
-            Operation::LeaseGrant(request) => {
-                if self.leases.contains_key(&request.id) {
-                    return Err(Rejection::LeaseExists(LeaseId::from_wire(request.id).unwrap()));
-                }
-                let header = work.header();
-                self.leases.insert(request.id, (request.ttl, None));
-                let (id, ttl, error) = (request.id, request.ttl, String::new());
-                return Ok(Reply::LeaseGrant(LeaseGrantResponse { header, id, ttl, error }));
-            }
-            Operation::LeaseRevoke(request) => {
-                if !self.leases.contains_key(&request.id) {
-                    return Err(Rejection::LeaseNotFound(LeaseId::from_wire(request.id).unwrap()));
-                }
-                for key in self.lease_keys(request.id) {
-                    work.map.remove(&key);
-                    work.changes += 1;
-                }
-                let (map, changes) = (work.map, work.changes);
-                self.leases.remove(&request.id);
-                if changes > 0 {
-                    self.maps.push(map);
-                }
-                return Ok(Reply::Done);
-            }
-            Operation::LeaseCheckpoint(request) => {
-                for checkpoint in &request.checkpoints {
-                    if let Some((ttl, remaining)) = self.leases.get_mut(&checkpoint.id) {
-                        let left = checkpoint.remaining_ttl.min(*ttl);
-                        *remaining = (left > 0).then_some(left);
-                    }
-                }
-                return Ok(Reply::Done);
-            }
             other => panic!("not a command of the key space: {other:?}"),
         };
-        let (map, changes) = (work.map, work.changes);
-        if changes > 0 {
-            self.maps.push(map);
+        let after = (work.changes > 0).then_some(work.map);
+        Ok((reply, after))
+    }
+
+    /// A revision in which the keys of a lease are deleted, if it has any.
+    pub fn delete_keys_of(&mut self, lease: i64) {
+        let keys = self.lease_keys(lease);
+        if keys.is_empty() {
+            return;
         }
-        Ok(reply)
+        let mut map = self.at(self.revision()).clone();
+        for key in &keys {
+            map.remove(key);
+        }
+        self.maps.push(map);
+    }
+
+    /// The next revision, whatever led to it.
+    pub fn push(&mut self, map: Map) {
+        self.maps.push(map);
     }
 
     fn compact(&mut self, revision: i64) -> Result<Reply, Rejection> {
@@ -136,7 +155,7 @@ impl KeySpace {
     }
 
     pub fn range(&self, request: &RangeRequest) -> Result<RangeResponse, Rejection> {
-        Work { before: self, map: self.at(self.revision()).clone(), changes: 0 }.range(request)
+        Work::new(self).range(request)
     }
 }
 
@@ -148,6 +167,10 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
+    fn new(before: &KeySpace) -> Work<'_> {
+        Work { before, map: before.at(before.revision()).clone(), changes: 0 }
+    }
+
     fn revision(&self) -> i64 {
         self.before.revision() + (self.changes > 0) as i64
     }

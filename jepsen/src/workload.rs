@@ -1,0 +1,202 @@
+//! What clients do during a run. Each workload is a client's next operation, how a run of it
+//! begins, and what is read at the end.
+
+mod append;
+mod bank;
+mod counter;
+mod guarded;
+mod mix;
+mod register;
+mod set;
+
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicI64, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use rand::rngs::StdRng;
+use serde_json::{Value, json};
+
+use crate::{
+    client::{Client, Failed},
+    history::{Kind, Nanos, Process, Step},
+};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
+pub enum Workload {
+    /// Reads, writes and compare-and-swap of single keys.
+    Register,
+    /// Elements that are added, each a key of its own.
+    Set,
+    /// Additions to one number.
+    Counter,
+    /// Transactions that append to lists.
+    Append,
+    /// Transactions that write registers.
+    Wr,
+    /// Transfers between accounts, whose total never changes; also read at old revisions.
+    Bank,
+    /// Everything the key space offers, with leases and compaction.
+    Mix,
+}
+
+/// What the clients of a run share.
+#[derive(Debug, Default)]
+pub struct Shared {
+    /// Values that no operation has used.
+    next: AtomicU64,
+    /// The newest revision that any answer gave.
+    newest: AtomicI64,
+    /// The newest revision that whoever records all events has seen: nothing above is compacted.
+    recorded: AtomicI64,
+    leases: Mutex<Vec<i64>>,
+}
+
+impl Shared {
+    pub fn unique(&self) -> u64 {
+        self.next.fetch_add(1, Ordering::Relaxed)
+    }
+
+    pub fn saw(&self, revision: i64) {
+        self.newest.fetch_max(revision, Ordering::Relaxed);
+    }
+
+    pub fn newest(&self) -> i64 {
+        self.newest.load(Ordering::Relaxed)
+    }
+
+    pub fn record(&self, revision: i64) {
+        self.recorded.fetch_max(revision, Ordering::Relaxed);
+    }
+
+    pub fn recorded(&self) -> i64 {
+        self.recorded.load(Ordering::Relaxed)
+    }
+
+    fn leases(&self) -> std::sync::MutexGuard<'_, Vec<i64>> {
+        self.leases.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A client with what it needs to choose its next operation.
+#[derive(Debug)]
+pub struct Worker {
+    pub client: Client,
+    pub random: StdRng,
+    pub shared: Arc<Shared>,
+}
+
+impl Workload {
+    pub const ALL: [Workload; 7] = [
+        Workload::Register,
+        Workload::Set,
+        Workload::Counter,
+        Workload::Append,
+        Workload::Wr,
+        Workload::Bank,
+        Workload::Mix,
+    ];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Workload::Register => "register",
+            Workload::Set => "set",
+            Workload::Counter => "counter",
+            Workload::Append => "append",
+            Workload::Wr => "wr",
+            Workload::Bank => "bank",
+            Workload::Mix => "mix",
+        }
+    }
+
+    /// Before anything is broken.
+    ///
+    /// # Errors The cluster does not take it.
+    pub async fn begin(self, worker: &mut Worker) -> Result<(), Failed> {
+        match self {
+            Workload::Bank => bank::begin(worker).await,
+            Workload::Counter => counter::begin(worker).await,
+            Workload::Register
+            | Workload::Set
+            | Workload::Append
+            | Workload::Wr
+            | Workload::Mix => Ok(()),
+        }
+    }
+
+    /// A client's next operation.
+    pub async fn step(self, worker: &mut Worker) {
+        match self {
+            Workload::Register => register::step(worker).await,
+            Workload::Set => set::step(worker).await,
+            Workload::Counter => counter::step(worker).await,
+            Workload::Append => append::step(worker, append::Kind::Append).await,
+            Workload::Wr => append::step(worker, append::Kind::Write).await,
+            Workload::Bank => bank::step(worker).await,
+            Workload::Mix => mix::step(worker).await,
+        }
+    }
+
+    /// After everything was put right: what must be read for a verdict.
+    ///
+    /// # Errors The cluster does not answer.
+    pub async fn end(self, worker: &mut Worker) -> Result<(), Failed> {
+        match self {
+            Workload::Set => set::end(worker).await,
+            Workload::Counter => counter::end(worker).await,
+            Workload::Bank => bank::end(worker).await,
+            Workload::Register | Workload::Append | Workload::Wr | Workload::Mix => Ok(()),
+        }
+    }
+
+    /// Between two operations of one client, so that all together send some hundred a second.
+    pub fn pause(self) -> Duration {
+        Duration::from_millis(40)
+    }
+}
+
+/// A step under way.
+struct Begun {
+    process: Process,
+    began: Nanos,
+    f: &'static str,
+    key: Option<String>,
+    value: Value,
+}
+
+impl Worker {
+    fn begin(&self, f: &'static str, key: Option<&str>, value: Value) -> Begun {
+        let (process, began) = (self.client.process(), self.client.now());
+        Begun { process, began, f, key: key.map(str::to_owned), value }
+    }
+
+    /// Notes what came of a step; an answer comes with its revision.
+    fn end(&self, begun: Begun, ended: Result<(Value, i64), Failed>) {
+        let Begun { process, began, f, key, value } = begun;
+        let (kind, result, revision, error) = match ended {
+            Ok((result, revision)) => (Kind::Ok, result, revision, String::new()),
+            Err(failed) => {
+                let failure = failed.failure();
+                let error = format!("{}: {}", failure.code, failure.message);
+                (failed.kind(), json!(null), 0, error)
+            }
+        };
+        self.shared.saw(revision);
+        self.client.note(Step {
+            process,
+            member: self.client.member(),
+            f: f.to_owned(),
+            key,
+            value,
+            began,
+            ended: self.client.now(),
+            kind,
+            result,
+            revision,
+            error,
+        });
+    }
+}
