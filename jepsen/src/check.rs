@@ -1,6 +1,8 @@
 //! Checkers: each reads a history and says what it found, with the proof in words.
 
+pub mod lease;
 pub mod replay;
+pub mod watch;
 
 use serde::{Deserialize, Serialize};
 

@@ -3,16 +3,17 @@
 
 use std::{sync::Arc, time::Duration};
 
-use futures::{StreamExt, stream};
 use orrery::proto::etcdserverpb::{
-    WatchCreateRequest, WatchRequest, WatchResponse, watch_client::WatchClient,
-    watch_request::RequestUnion,
+    WatchCreateRequest, WatchProgressRequest, WatchRequest, WatchResponse,
+    watch_client::WatchClient, watch_request::RequestUnion,
 };
 use tokio::{
-    sync::watch,
-    time::{sleep, timeout},
+    sync::{mpsc, watch},
+    time::{Instant, sleep, timeout},
 };
+use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
+use tonic::Streaming;
 
 use crate::{
     admin,
@@ -26,6 +27,9 @@ use crate::{
 const SILENCE_MAX: Duration = Duration::from_secs(4);
 
 const PAUSE: Duration = Duration::from_millis(100);
+
+/// Requests of a stream that wait to be sent; a stream that takes none has ended.
+const REQUESTS_MAX: usize = 8;
 
 const SAMPLE_EVERY: Duration = Duration::from_millis(250);
 
@@ -59,54 +63,23 @@ impl Observer {
 
     /// One stream, until it ends or all has been seen.
     async fn watch_once(&mut self, last: &mut watch::Receiver<Option<i64>>) -> Watch {
-        let mut watched = Watch {
-            name: self.name.clone(),
-            member: self.member,
-            began: self.recorder.now(),
-            ended: 0,
-            request: self.request.clone(),
-            received: Vec::new(),
-            error: String::new(),
-        };
-        let create = RequestUnion::CreateRequest(self.request.clone());
-        let create = WatchRequest { request_union: Some(create) };
-        let requests = stream::iter([create]).chain(stream::pending());
-        let mut client = WatchClient::new(channel(self.member));
-        client = client.max_decoding_message_size(usize::MAX);
-        let opened = timeout(SILENCE_MAX, client.watch(requests)).await;
-        let opened = match opened {
-            Ok(Ok(answer)) => Ok(answer.into_inner()),
-            Ok(Err(status)) => Err(status.to_string()),
-            Err(_) => Err("no answer".to_owned()),
-        };
-        match opened {
-            Ok(mut responses) => loop {
-                if last.borrow().is_some_and(|last| self.request.start_revision > last) {
-                    break;
-                }
-                let next = tokio::select! {
-                    next = timeout(SILENCE_MAX, responses.message()) => next,
-                    Ok(()) = last.changed() => continue,
-                };
-                match next {
-                    Ok(Ok(Some(response))) => {
-                        self.see(&response);
-                        let at = self.recorder.now();
-                        let canceled = response.canceled;
-                        watched.received.push((at, response));
-                        if canceled {
-                            watched.error = "canceled".to_owned();
-                            break;
-                        }
+        let mut watched = begun(&self.recorder, &self.name, self.member, &self.request);
+        match Stream::open(self.member, &self.request).await {
+            Ok(mut stream) => {
+                while watched.error.is_empty() {
+                    if last.borrow().is_some_and(|last| self.request.start_revision > last) {
+                        break;
                     }
-                    Ok(Ok(None)) => watched.error = "the stream ended".to_owned(),
-                    Ok(Err(status)) => watched.error = status.to_string(),
-                    Err(_) => watched.error = format!("silent for {SILENCE_MAX:?}"),
+                    let next = tokio::select! {
+                        next = stream.next() => next,
+                        Ok(()) = last.changed() => continue,
+                    };
+                    if let Ok(response) = &next {
+                        self.see(response);
+                    }
+                    note(&mut watched, &self.recorder, next);
                 }
-                if !watched.error.is_empty() {
-                    break;
-                }
-            },
+            }
             Err(error) => watched.error = error,
         }
         watched.ended = self.recorder.now();
@@ -128,6 +101,101 @@ impl Observer {
         }
         if self.is_record {
             self.shared.record(*next - 1);
+        }
+    }
+}
+
+/// A watch of some length, at one member, which asks for progress on the way.
+pub async fn session(
+    recorder: &Recorder,
+    name: String,
+    member: MemberIndex,
+    request: WatchCreateRequest,
+    lasts: Duration,
+) {
+    let mut watched = begun(recorder, &name, member, &request);
+    match Stream::open(member, &request).await {
+        Ok(mut stream) => {
+            let deadline = Instant::now() + lasts;
+            let mut ask = tokio::time::interval(lasts / 3);
+            while watched.error.is_empty() {
+                tokio::select! {
+                    () = tokio::time::sleep_until(deadline) => break,
+                    _ = ask.tick() => stream.ask_for_progress().await,
+                    next = stream.next() => note(&mut watched, recorder, next),
+                }
+            }
+        }
+        Err(error) => watched.error = error,
+    }
+    watched.ended = recorder.now();
+    recorder.history().watches.push(watched);
+}
+
+fn begun(
+    recorder: &Recorder,
+    name: &str,
+    member: MemberIndex,
+    request: &WatchCreateRequest,
+) -> Watch {
+    Watch {
+        name: name.to_owned(),
+        member,
+        began: recorder.now(),
+        ended: 0,
+        request: request.clone(),
+        received: Vec::new(),
+        error: String::new(),
+    }
+}
+
+fn note(watched: &mut Watch, recorder: &Recorder, next: Result<WatchResponse, String>) {
+    match next {
+        Ok(response) => {
+            if response.canceled {
+                watched.error = "canceled".to_owned();
+            }
+            watched.received.push((recorder.now(), response));
+        }
+        Err(error) => watched.error = error,
+    }
+}
+
+/// A stream with one watcher.
+struct Stream {
+    requests: mpsc::Sender<WatchRequest>,
+    responses: Streaming<WatchResponse>,
+}
+
+impl Stream {
+    async fn open(member: MemberIndex, request: &WatchCreateRequest) -> Result<Stream, String> {
+        let (requests, sent) = mpsc::channel(REQUESTS_MAX);
+        let create = RequestUnion::CreateRequest(request.clone());
+        let create = WatchRequest { request_union: Some(create) };
+        requests.try_send(create).map_err(|error| error.to_string())?;
+        let mut client = WatchClient::new(channel(member));
+        client = client.max_decoding_message_size(usize::MAX);
+        let opened = timeout(SILENCE_MAX, client.watch(ReceiverStream::new(sent))).await;
+        let responses = match opened {
+            Ok(Ok(answer)) => answer.into_inner(),
+            Ok(Err(status)) => return Err(status.to_string()),
+            Err(_) => return Err("no answer".to_owned()),
+        };
+        Ok(Stream { requests, responses })
+    }
+
+    async fn ask_for_progress(&mut self) {
+        let progress = RequestUnion::ProgressRequest(WatchProgressRequest {});
+        // A stream that has ended is told to whoever reads it.
+        let _ = self.requests.try_send(WatchRequest { request_union: Some(progress) });
+    }
+
+    async fn next(&mut self) -> Result<WatchResponse, String> {
+        match timeout(SILENCE_MAX, self.responses.message()).await {
+            Ok(Ok(Some(response))) => Ok(response),
+            Ok(Ok(None)) => Err("the stream ended".to_owned()),
+            Ok(Err(status)) => Err(status.to_string()),
+            Err(_) => Err(format!("silent for {SILENCE_MAX:?}")),
         }
     }
 }

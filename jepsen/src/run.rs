@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     admin,
-    check::{Checked, replay},
+    check::{Checked, lease, replay, watch as watch_checker},
     client::{Client, Failed},
     cluster::Cluster,
     history::{History, Kind, MemberIndex, Run},
@@ -107,7 +107,11 @@ pub async fn run(plan: &Plan, directory: &Path) -> Result<History> {
 
 /// All checkers that say something about this run.
 pub fn check(history: &History) -> Vec<Checked> {
-    vec![replay::check(history)]
+    let mut checked = vec![replay::check(history), watch_checker::check(history)];
+    if history.run.workload == Workload::Lease.name() {
+        checked.push(lease::check(history));
+    }
+    checked
 }
 
 /// Everybody who sees something.
@@ -186,6 +190,7 @@ impl Everybody {
 fn worker(plan: &Plan, recorder: &Recorder, shared: &Arc<Shared>, number: usize) -> Worker {
     let seed = plan.seed.wrapping_mul(1_000).wrapping_add(number as u64);
     Worker {
+        number,
         client: Client::new(recorder.clone(), number % plan.members),
         random: StdRng::seed_from_u64(seed),
         shared: shared.clone(),

@@ -5,9 +5,11 @@ mod append;
 mod bank;
 mod counter;
 mod guarded;
+mod lease;
 mod mix;
 mod register;
 mod set;
+mod watch;
 
 use std::{
     sync::{
@@ -41,6 +43,10 @@ pub enum Workload {
     Bank,
     /// Everything the key space offers, with leases and compaction.
     Mix,
+    /// Watchers of every kind, beside clients that write.
+    Watch,
+    /// Leases that are kept for some time and then left to expire.
+    Lease,
 }
 
 /// What the clients of a run share.
@@ -84,13 +90,15 @@ impl Shared {
 /// A client with what it needs to choose its next operation.
 #[derive(Debug)]
 pub struct Worker {
+    /// Which of the clients it is, from 0 on.
+    pub number: usize,
     pub client: Client,
     pub random: StdRng,
     pub shared: Arc<Shared>,
 }
 
 impl Workload {
-    pub const ALL: [Workload; 7] = [
+    pub const ALL: [Workload; 9] = [
         Workload::Register,
         Workload::Set,
         Workload::Counter,
@@ -98,6 +106,8 @@ impl Workload {
         Workload::Wr,
         Workload::Bank,
         Workload::Mix,
+        Workload::Watch,
+        Workload::Lease,
     ];
 
     pub fn name(self) -> &'static str {
@@ -109,6 +119,8 @@ impl Workload {
             Workload::Wr => "wr",
             Workload::Bank => "bank",
             Workload::Mix => "mix",
+            Workload::Watch => "watch",
+            Workload::Lease => "lease",
         }
     }
 
@@ -123,7 +135,9 @@ impl Workload {
             | Workload::Set
             | Workload::Append
             | Workload::Wr
-            | Workload::Mix => Ok(()),
+            | Workload::Mix
+            | Workload::Watch
+            | Workload::Lease => Ok(()),
         }
     }
 
@@ -137,6 +151,8 @@ impl Workload {
             Workload::Wr => append::step(worker, append::Kind::Write).await,
             Workload::Bank => bank::step(worker).await,
             Workload::Mix => mix::step(worker).await,
+            Workload::Watch => watch::step(worker).await,
+            Workload::Lease => lease::step(worker).await,
         }
     }
 
@@ -148,7 +164,12 @@ impl Workload {
             Workload::Set => set::end(worker).await,
             Workload::Counter => counter::end(worker).await,
             Workload::Bank => bank::end(worker).await,
-            Workload::Register | Workload::Append | Workload::Wr | Workload::Mix => Ok(()),
+            Workload::Register
+            | Workload::Append
+            | Workload::Wr
+            | Workload::Mix
+            | Workload::Watch
+            | Workload::Lease => Ok(()),
         }
     }
 

@@ -7,7 +7,7 @@
 
 mod explain;
 mod order;
-mod story;
+pub(super) mod story;
 
 use orrery::{
     proto::{
@@ -32,15 +32,23 @@ pub fn check(history: &History) -> Checked {
     let verdict = match replay(history, &mut checked, &mut notes) {
         Ok(()) if checked == 0 => Verdict::Unknown("nothing was acknowledged".to_owned()),
         Ok(()) => Verdict::Valid,
-        Err(Fault::Violated(proof)) => Verdict::Violated(proof),
-        Err(Fault::Unknown(reason)) => Verdict::Unknown(reason),
+        Err(fault) => fault.into(),
     };
     Checked { name: "replay".to_owned(), verdict, checked, notes }
 }
 
-enum Fault {
+pub(super) enum Fault {
     Violated(String),
     Unknown(String),
+}
+
+impl From<Fault> for Verdict {
+    fn from(fault: Fault) -> Verdict {
+        match fault {
+            Fault::Violated(proof) => Verdict::Violated(proof),
+            Fault::Unknown(reason) => Verdict::Unknown(reason),
+        }
+    }
 }
 
 fn violated(proof: String) -> Fault {

@@ -8,14 +8,14 @@ use super::{Fault, RECORD};
 use crate::history::{History, Nanos};
 
 /// The events of each revision from 2 on, with the time at which they were first seen.
-pub(super) struct Story {
+pub(in crate::check) struct Story {
     revisions: BTreeMap<i64, (Nanos, Vec<Event>)>,
     last: i64,
 }
 
 impl Story {
     /// Puts together what the records saw; each alone may have begun anew and overlapped.
-    pub(super) fn of(history: &History) -> Result<Story, Fault> {
+    pub(in crate::check) fn of(history: &History) -> Result<Story, Fault> {
         let mut revisions: BTreeMap<i64, (Nanos, Vec<Event>)> = BTreeMap::new();
         let records = history.watches.iter().filter(|watch| watch.name.starts_with(RECORD));
         let mut any = false;
@@ -60,11 +60,11 @@ impl Story {
         Ok(Story { revisions, last })
     }
 
-    pub(super) fn last(&self) -> i64 {
+    pub(in crate::check) fn last(&self) -> i64 {
         self.last
     }
 
-    pub(super) fn events(&self, revision: i64) -> (&[Event], Nanos) {
+    pub(in crate::check) fn events(&self, revision: i64) -> (&[Event], Nanos) {
         let (at, events) = &self.revisions[&revision];
         (events, *at)
     }
