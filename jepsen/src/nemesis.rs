@@ -33,6 +33,10 @@ pub const START_DEADLINE: Duration = Duration::from_secs(30);
 /// How long a fault lasts, in milliseconds: below, around and above an election timeout.
 const LASTS_MS: std::ops::Range<u64> = 500..5_000;
 
+/// How long a member lags, in milliseconds: the others go on until they have purged from their logs
+/// what it lacks.
+const LAG_MS: std::ops::Range<u64> = 8_000..12_000;
+
 /// Between two faults, in milliseconds: the cluster is to recover.
 const CALM_MS: std::ops::Range<u64> = 2_000..4_000;
 
@@ -143,7 +147,8 @@ impl Breaker {
         let led = admin::leader(&self.cluster.all()).await;
         let began = self.recorder.now();
         let broken = self.break_it(nemesis, led).await?;
-        let lasts = Duration::from_millis(self.random.random_range(LASTS_MS));
+        let lasts = if nemesis == Nemesis::Lag { LAG_MS } else { LASTS_MS };
+        let lasts = Duration::from_millis(self.random.random_range(lasts));
         stop.run_until_cancelled(sleep(lasts)).await;
         let seen = self.mend_it(nemesis, &broken).await?;
         let ended = self.recorder.now();
@@ -266,7 +271,15 @@ impl Breaker {
             }
         }
         for at in started {
-            self.cluster.ready(at, START_DEADLINE).await?;
+            let served = self.cluster.ready(at, START_DEADLINE).await;
+            // One that ended is the server's fault and told by the checkers.
+            match (served, self.cluster.ended(at)) {
+                (Ok(()), _) => {}
+                (Err(error), None) => return Err(error),
+                (Err(_), Some(code)) => {
+                    self.recorder.history().ending.ended_alone.push((at, code));
+                }
+            }
         }
         Ok(None)
     }

@@ -271,7 +271,10 @@ fn examine(recorder: &Recorder, cluster: &mut Cluster) {
         let mut history = recorder.history();
         history.ending.panics.extend(bad);
         if let Some(code) = cluster.ended(at) {
-            history.ending.ended_alone.push((at, code));
+            let known = history.ending.ended_alone.iter().any(|(member, _)| *member == at);
+            if !known {
+                history.ending.ended_alone.push((at, code));
+            }
         }
         let leading: Vec<_> = history
             .samples

@@ -39,6 +39,8 @@ pub(crate) fn run(config: Config, warnings: &[Warning]) -> anyhow::Result<ExitCo
     let tls = tls(&config, &data_dir)?;
 
     telemetry::start(config.log_level);
+    // Reads FAILPOINTS; does nothing in a build without the feature.
+    let _failures = fail::FailScenario::setup();
     for warning in warnings {
         warn!(about = warning.about(), "{warning}");
     }

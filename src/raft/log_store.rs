@@ -128,6 +128,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn save_vote(&mut self, vote: &VoteOf<TypeConfig>) -> io::Result<()> {
+        fail::fail_point!("vote-not-saved", |_| Ok(()));
         self.log.save_vote(vote_from_open(vote)).await
     }
 

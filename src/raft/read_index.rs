@@ -47,6 +47,7 @@ impl Raft {
         let id = self.id();
         let claim = self.0.open.with_raft_state(move |state| claim(id, state)).await;
         let claim = claim.map_err(|_| ReadError::Stopped)?.ok_or(ReadError::NotLeader)?;
+        fail::fail_point!("read-unconfirmed", |_| Ok(claim.index));
         let mut confirmed = BTreeSet::from([id.0]);
         let others = claim.voters.iter().flatten().collect::<BTreeSet<_>>();
         let others = others.into_iter().filter(|voter| **voter != id.0);

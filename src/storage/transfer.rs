@@ -58,6 +58,7 @@ impl<'a> Export<'a> {
         let mut chunk = BytesMut::zeroed(CHECKSUM_BYTES);
         while chunk.len() < CHUNK_BYTES && put_row(&mut chunk, &rows) {
             rows.next();
+            skip_leases(&mut rows);
         }
         rows.status().map_err(engine_error)?;
         let behind = || rows.key().map_or(vec![u8::MAX], <[u8]>::to_vec);
@@ -66,6 +67,15 @@ impl<'a> Export<'a> {
         chunk[..CHECKSUM_BYTES].copy_from_slice(&self.checksum.to_be_bytes());
         Ok(chunk.freeze())
     }
+}
+
+/// Does nothing in a build that people run.
+fn skip_leases(_rows: &mut DBRawIterator<'_>) {
+    fail::fail_point!("leases-not-exported", |_| {
+        while _rows.key().is_some_and(|key| key.first() == Some(&(super::tables::Table::Leases as u8))) {
+            _rows.next();
+        }
+    });
 }
 
 /// Adds the row that the iterator stands on; `false` when there is none.

@@ -105,6 +105,7 @@ impl Registry {
 
     /// Puts a revision into the queues of the streams that watch one of its keys.
     pub(crate) fn publish(&mut self, batch: Batch, bounds: FeedBounds) {
+        fail::fail_point!("event-dropped", |_| ());
         let mut receivers = BTreeSet::new();
         for event in batch.events.iter() {
             self.interests.each_match(key(event), |id| {
