@@ -3,3 +3,6 @@
 
 pub mod check;
 pub mod history;
+pub mod plot;
+#[cfg(test)]
+mod wellformed;
