@@ -2,7 +2,9 @@
 //! and checks what their clients saw. `README.md` beside this crate is the manual.
 
 pub mod check;
+pub mod figures;
 pub mod history;
 pub mod plot;
+pub mod report;
 #[cfg(test)]
 mod wellformed;
