@@ -4,6 +4,7 @@
 pub mod check;
 pub mod figures;
 pub mod history;
+pub mod matrix;
 pub mod plot;
 pub mod report;
 #[cfg(test)]

@@ -12,7 +12,7 @@ mod verdicts;
 
 use crate::{check::Checked, figures, history::History};
 
-pub(crate) use page::page;
+pub(crate) use page::{Column, page, table};
 
 /// What else a run left, as addresses relative to the report.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -44,6 +44,11 @@ pub struct Rule {
 }
 
 impl Backdrop {
+    /// The same without its legend, for a plot that stands under one that has it.
+    pub fn unexplained(&self) -> Backdrop {
+        Backdrop { legend: Vec::new(), ..self.clone() }
+    }
+
     /// Bands and lines behind the rectangle from `top` to `bottom`.
     pub(crate) fn draw(&self, svg: &mut String, x: &Mapping, (top, bottom): (f64, f64)) {
         let finite = |band: &&Band| band.from.is_finite() && band.to.is_finite();

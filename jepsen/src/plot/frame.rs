@@ -11,7 +11,7 @@ use super::{
 /// Width of every plot in its own units; on the page it is as wide as there is room.
 pub(crate) const WIDTH: f64 = 1100.0;
 /// Left of the plot, for the labels of the vertical axis.
-pub(crate) const LEFT: f64 = 64.0;
+pub(crate) const LEFT: f64 = 72.0;
 pub(crate) const RIGHT: f64 = WIDTH - 14.0;
 pub(crate) const TOP: f64 = 8.0;
 /// Under the plot, for the labels of the horizontal axis.

@@ -116,7 +116,14 @@ fn facts(html: &mut String, history: &History) {
     let never = recoveries.iter().filter(|recovery| recovery.is_none()).count();
     let healed = history.ending.healed_in.map_or("not in time".to_owned(), show);
     let facts = [
-        ("operations", grouped(counts.all()), format!("{} requests", history.calls.len())),
+        (
+            "operations",
+            grouped(counts.all()),
+            match history.calls.len() {
+                0 => String::new(),
+                calls => format!("{} requests", grouped(calls as u64)),
+            },
+        ),
         ("ok", grouped(counts.ok), format!("{} /s", Unit::Count.show(rate))),
         ("fail · info", format!("{} · {}", grouped(counts.fail), grouped(counts.info)), {
             "certain · unknown".to_owned()

@@ -42,7 +42,7 @@ pub(super) fn write(html: &mut String, history: &History, backdrop: &Backdrop) {
     html.push_str("<h3>Quantiles of what was ok</h3>\n");
     let series = quantiles(&operations, window(history));
     let title = "Quantiles of latency over time".to_owned();
-    let curves = Chart { title, height: 220.0, x, y, backdrop: backdrop.clone(), series };
+    let curves = Chart { title, height: 220.0, x, y, backdrop: backdrop.unexplained(), series };
     html.push_str(&curves.figure());
     by_function(html, &operations);
     html.push_str("</section>\n");
@@ -89,7 +89,7 @@ fn quantiles(operations: &[Operation<'_>], window: f64) -> Vec<Series> {
     let curve = |(place, (name, pick)): (usize, (&str, Pick))| Series {
         name: name.to_owned(),
         colour: PALETTE[place],
-        marks: Marks::Line,
+        marks: if name == "max" { Marks::Dashes } else { Marks::Line },
         points: all
             .iter()
             .map(|(at, quantiles)| {

@@ -80,7 +80,7 @@ pub(super) fn write(html: &mut String, history: &History, backdrop: &Backdrop) {
         height: 150.0,
         x: Axis::time(seconds(end)),
         y: Axis::fitted(label, Scale::Linear, unit),
-        backdrop: backdrop.clone(),
+        backdrop: backdrop.unexplained(),
         series,
     };
     html.push_str("<h3>Entries that a member had still to apply, behind the furthest</h3>\n");

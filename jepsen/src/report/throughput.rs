@@ -30,7 +30,7 @@ pub(super) fn write(html: &mut String, history: &History, backdrop: &Backdrop) {
         height: 220.0,
         x: Axis::time(end),
         y: Axis::fitted("operations per second", Scale::Linear, Unit::Count),
-        backdrop: backdrop.clone(),
+        backdrop: backdrop.unexplained(),
         series,
     };
     html.push_str("<section id=\"throughput\"><h2>Throughput</h2>\n");
