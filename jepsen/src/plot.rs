@@ -2,8 +2,8 @@
 //! something was broken, strips of states, bars with ratios.
 //!
 //! Each plot writes itself as a `<figure>` with its legend, and needs [`STYLE`] once on the page,
-//! which has the colours for light and dark; nothing else is loaded from anywhere. What it writes is
-//! well-formed XML. No value makes it fail: what is not a number is left out.
+//! which has the colours for light and dark; nothing else is loaded from anywhere. What it writes
+//! is well-formed XML. No value makes it fail: what is not a number is left out.
 
 mod backdrop;
 mod bars;

@@ -13,11 +13,11 @@ use super::{
 const BAR: f64 = 16.0;
 const GAP: f64 = 12.0;
 /// Left of the bars, for the names of the groups.
-const NAMES: f64 = 250.0;
+const NAMES: f64 = 310.0;
 /// Right of the longest bar, for its value and ratio.
 const VALUES: f64 = 130.0;
 /// Characters that fit into [`NAMES`].
-const NAME_CHARACTERS: usize = 36;
+const NAME_CHARACTERS: usize = 46;
 
 /// Groups of bars: one group a row of a table, one bar a series.
 #[derive(Clone, Debug)]

@@ -88,9 +88,9 @@ pub(crate) fn horizontal(svg: &mut String, axis: &Axis, x: &Mapping, (top, botto
         svg,
         "<path class=\"axis\" d=\"M{} {y}H{}\"/><text x=\"{}\" y=\"{}\" \
          text-anchor=\"middle\">{}</text>",
-        pixels(LEFT),
-        pixels(RIGHT),
-        pixels((LEFT + RIGHT) / 2.0),
+        pixels(x.start),
+        pixels(x.end),
+        pixels((x.start + x.end) / 2.0),
         pixels(bottom + 33.0),
         escape(&axis.label),
         y = pixels(bottom),

@@ -60,8 +60,8 @@ pub(crate) struct Mapping {
     scale: Scale,
     pub(crate) low: f64,
     pub(crate) high: f64,
-    start: f64,
-    end: f64,
+    pub(crate) start: f64,
+    pub(crate) end: f64,
 }
 
 impl Mapping {

@@ -56,8 +56,9 @@ impl Strips {
         let x = Mapping::new(&self.x, ends, (LEFT, RIGHT));
         let mut svg = frame::begin(&self.title, bottom + UNDER);
         frame::horizontal(&mut svg, &self.x, &x, (top, bottom));
+        let row_top = |place: usize| top + GAP + place as f64 * (ROW + GAP);
         for (place, row) in self.rows.iter().enumerate() {
-            let row_top = top + GAP + place as f64 * (ROW + GAP);
+            let row_top = row_top(place);
             let _ = write!(
                 svg,
                 "<text class=\"value\" x=\"{}\" y=\"{}\" text-anchor=\"end\">{}</text>",
@@ -70,6 +71,11 @@ impl Strips {
             }
         }
         self.backdrop.draw_lines(&mut svg, &x, (top, bottom));
+        for (place, row) in self.rows.iter().enumerate() {
+            for segment in &row.segments {
+                self.write(&mut svg, segment, &x, row_top(place));
+            }
+        }
         let entries: Vec<_> = self.states.iter().chain(&self.backdrop.legend).collect();
         frame::end(svg, &entries, &[])
     }
@@ -89,16 +95,24 @@ impl Strips {
             escape(state.colour),
             escape(&segment.title)
         );
+    }
+
+    /// After the lines, so that none goes through a word.
+    fn write(&self, svg: &mut String, segment: &Segment, x: &Mapping, top: f64) {
+        let Some(state) = self.states.get(segment.state) else { return };
+        let (left, width) = (x.at(segment.from), x.at(segment.to) - x.at(segment.from));
         let room = segment.label.chars().count() as f64 * CHARACTER + 8.0;
-        if !segment.label.is_empty() && width >= room {
-            let _ = write!(
-                svg,
-                "<text x=\"{}\" y=\"{}\" style=\"fill:{};pointer-events:none\">{}</text>",
-                pixels(left + 4.0),
-                pixels(top + ROW / 2.0 + 4.0),
-                escape(segment.ink),
-                escape(&segment.label)
-            );
+        if segment.label.is_empty() || width < room {
+            return;
         }
+        let _ = write!(
+            svg,
+            "<text x=\"{}\" y=\"{}\" class=\"over\" style=\"fill:{};stroke:{}\">{}</text>",
+            pixels(left + 4.0),
+            pixels(top + ROW / 2.0 + 4.0),
+            escape(segment.ink),
+            escape(state.colour),
+            escape(&segment.label)
+        );
     }
 }

@@ -1,3 +1,5 @@
+//! Plots of all kinds of values and names.
+
 use super::*;
 use crate::wellformed;
 

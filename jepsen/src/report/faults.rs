@@ -103,8 +103,8 @@ impl Family {
             Family::Grow => "#E9A0E6",
             Family::Shrink => "#ACA0E9",
             Family::Leader => "#E9BD91",
-            Family::Compact => "#2021CC",
-            Family::Defragment => "#BE20CC",
+            Family::Compact => "var(--compact)",
+            Family::Defragment => "var(--defragment)",
             Family::Other => "#B5B9BE",
         }
     }
@@ -157,7 +157,7 @@ fn entry(family: Family, names: &[&str]) -> Entry {
 
 fn members(fault: &Fault) -> String {
     let members: Vec<_> = fault.members.iter().map(usize::to_string).collect();
-    if members.is_empty() { "all".to_owned() } else { members.join(", ") }
+    if members.is_empty() { "–".to_owned() } else { members.join(", ") }
 }
 
 fn said(fault: &Fault) -> String {
@@ -219,7 +219,8 @@ fn row(fault: &Fault) -> Vec<String> {
     let no_evidence = || "<span class=\"unknown\">nothing does</span>".to_owned();
     vec![
         format!(
-            "<span class=\"chip\" style=\"background:{chip}\"></span>{}{marks}",
+            "<span class=\"chip\" style=\"background:{chip}\"></span><span \
+             class=\"name\">{}</span>{marks}",
             escape(&fault.name)
         ),
         escape(&members(fault)),

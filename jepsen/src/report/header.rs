@@ -79,6 +79,7 @@ fn banner(html: &mut String, history: &History, checked: &[Checked]) {
         those.map(|one| one.name.as_str()).collect::<Vec<_>>().join(", ")
     };
     let said = match &overall {
+        Verdict::Unknown(_) if checked.is_empty() => "Nothing was proved.".to_owned(),
         Verdict::Valid => format!("All {} checkers found every promise kept.", checked.len()),
         Verdict::Violated(_) => format!("A promise was broken: {}.", names("violated")),
         Verdict::Unknown(_) => format!("Nothing was proved: {}.", names("unknown")),
@@ -143,7 +144,7 @@ fn facts(html: &mut String, history: &History) {
             slowest,
             match never {
                 0 => String::new(),
-                never => format!("{never} never"),
+                never => format!("{never} not in time"),
             },
         ),
         ("healed in", healed, String::new()),

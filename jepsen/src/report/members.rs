@@ -1,10 +1,10 @@
 //! What each member was over time: leader, follower, learner, away; how far behind, how large.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt::Write as _};
 
 use crate::{
     figures::{self, seconds},
-    history::{History, MemberIndex, MemberState, Nanos, Sample},
+    history::{Ending, History, MemberIndex, MemberState, Nanos, Sample},
     plot::{
         Axis, Backdrop, Chart, Colour, Entry, Marks, PALETTE, Point, Row, Scale, Segment, Series,
         Strips, Swatch, Unit,
@@ -52,6 +52,7 @@ struct Stretch {
 
 pub(super) fn write(html: &mut String, history: &History, backdrop: &Backdrop) {
     html.push_str("<section id=\"members\"><h2>Members</h2>\n");
+    hashes(html, &history.ending);
     let members = by_member(history);
     if members.is_empty() {
         html.push_str("<p>Nobody looked at the members.</p></section>\n");
@@ -92,6 +93,26 @@ pub(super) fn write(html: &mut String, history: &History, backdrop: &Backdrop) {
     let size = curves(&members, &|state, _| state.db_size as f64);
     html.push_str(&chart("Size of each member's store", "size", Unit::Bytes, size).figure());
     html.push_str("</section>\n");
+}
+
+/// Whether all had the same in the end; a checker says what follows from it.
+fn hashes(html: &mut String, ending: &Ending) {
+    if ending.hashes.is_empty() {
+        return;
+    }
+    let mut alike: BTreeMap<(u32, i64), Vec<String>> = BTreeMap::new();
+    for (member, hash) in &ending.hashes {
+        alike.entry(*hash).or_default().push(member.to_string());
+    }
+    let said: Vec<_> = alike
+        .iter()
+        .map(|((hash, compacted), members)| {
+            let members = members.join(", ");
+            format!("<code>{hash:08x}</code> (compacted at {compacted}) at {members}")
+        })
+        .collect();
+    let (revision, said) = (ending.hash_revision, said.join("; "));
+    let _ = writeln!(html, "<p>Hash of the store at revision {revision}: {said}.</p>");
 }
 
 fn by_member(history: &History) -> BTreeMap<MemberIndex, Vec<&Sample>> {

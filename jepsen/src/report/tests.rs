@@ -1,3 +1,5 @@
+//! Reports as a whole: well-formed whatever stands in a history, and saying what they must.
+
 use serde_json::json;
 
 use super::*;
@@ -74,7 +76,11 @@ fn hostile() -> History {
             Sample { at: 0, member: 0, state: Some(state) },
             Sample { at: SECOND, member: 0, state: None },
         ],
-        ending: Ending { panics: vec![(1, HOSTILE.to_owned())], ..Ending::default() },
+        ending: Ending {
+            panics: vec![(1, HOSTILE.to_owned())],
+            hashes: [(0, (1, 2)), (1, (1, 2)), (2, (3, 2))].into(),
+            ..Ending::default()
+        },
     }
 }
 
@@ -118,6 +124,7 @@ fn hostile_text_stays_text_wherever_it_stands() {
     assert!(html.contains(">VIOLATED<"));
     assert!(html.contains("href=\"history.jsonl\""));
     assert!(html.contains("&lt;/script&gt;"));
+    assert!(html.contains("<code>00000001</code> (compacted at 2) at 0, 1;"), "hashes that differ");
 }
 
 #[test]

@@ -3,8 +3,6 @@
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
-use serde_json::Value;
-
 use super::faults;
 use crate::{
     figures::{self, seconds},
@@ -21,17 +19,18 @@ const MOST: usize = 10_000;
 const EVENT: usize = 7;
 /// Of the shortest operation, in pixels: what ends at once is followed by two events at the least.
 const LEAST_HEIGHT: usize = 13;
-/// Pixels from one column to the next, and left of the first for clock and faults.
-const COLUMN: usize = 90;
-const GUTTER: usize = 130;
+/// Pixels from one column to the next, and left of the first for clock and faults. The style
+/// has the width of an operation.
+const COLUMN: usize = 83;
+const GUTTER: usize = 118;
 /// Where faults stand in the gutter, and how far apart.
-const FAULTS: usize = 62;
+const FAULTS: usize = 58;
 const FAULT: usize = 8;
 const FAULT_COLUMNS: usize = 7;
 /// Events from one time in the gutter to the next.
 const CLOCK_EVERY: usize = 30;
 /// Characters written into an operation, and of a value when one points at it.
-const LABEL: usize = 17;
+const LABEL: usize = 24;
 const VALUE: usize = 160;
 
 /// Marks all operations on a key when one of them is clicked. Nothing depends on it.
@@ -163,10 +162,13 @@ fn operation(
 ) {
     let (kind, height) = (word(step.kind), height.saturating_sub(1).max(LEAST_HEIGHT));
     let shown = if step.result.is_null() { &step.value } else { &step.result };
-    let label = match shown {
-        Value::Null => step.f.clone(),
-        value => format!("{} {value}", step.f),
-    };
+    let mut label = step.f.clone();
+    if let Some(key) = &step.key {
+        let _ = write!(label, " {key}");
+    }
+    if !shown.is_null() {
+        let _ = write!(label, " {shown}");
+    }
     let _ = write!(
         html,
         "<div class=\"op {kind}\" id=\"op-{number}\" data-key=\"{}\" title=\"{}\" \
@@ -214,6 +216,8 @@ fn said(number: usize, step: &Step) -> String {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
 
     fn step(process: Process, began: Nanos, ended: Nanos) -> Step {

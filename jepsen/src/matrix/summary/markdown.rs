@@ -163,8 +163,8 @@ fn recovery(text: &mut String, cells: &[Cell]) {
     text.push_str(
         "\n## Recovery\n\nFrom the end of a fault to the next acknowledged write, in seconds; \
          etcd's under the same workload, nemesis and seed where it was run.\n\n\
-         | workload | nemesis | members | seed | fault | times | p50 | max | not in time | etcd p50 \
-         | etcd max | etcd not in time |\n\
+         | workload | nemesis | members | seed | fault | times | p50 | max | not in time \
+         | etcd p50 | etcd max | etcd not in time |\n\
          |---|---|---:|---:|---|---:|---:|---:|---:|---:|---:|---:|\n",
     );
     for Compared { cell, fault, ours, etcd } in compared {

@@ -1,3 +1,5 @@
+//! Cells, and what is written of many of them.
+
 use std::collections::BTreeMap;
 
 use super::*;
