@@ -12,7 +12,7 @@ use super::{
 pub(crate) const WIDTH: f64 = 1100.0;
 /// Left of the plot, for the labels of the vertical axis.
 pub(crate) const LEFT: f64 = 72.0;
-pub(crate) const RIGHT: f64 = WIDTH - 14.0;
+pub(crate) const RIGHT: f64 = WIDTH - 20.0;
 pub(crate) const TOP: f64 = 8.0;
 /// Under the plot, for the labels of the horizontal axis.
 pub(crate) const UNDER: f64 = 40.0;

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 /// Dots that a browser still scrolls smoothly.
-const MOST_DOTS: usize = 15_000;
+const MOST_DOTS: usize = 30_000;
 
 /// Of dots at pixels, one for each cell of a grid, which is as fine as [`MOST_DOTS`] allows: half a
 /// pixel, and up. The outermost dots of every column stay, to within a cell.
@@ -17,7 +17,7 @@ pub(crate) fn dots(dots: &[(f64, f64)]) -> Vec<(f64, f64)> {
         if kept.len() <= MOST_DOTS || cell > 64.0 {
             return kept;
         }
-        cell *= 1.5;
+        cell *= 1.25;
     }
 }
 

@@ -219,8 +219,8 @@ fn row(fault: &Fault) -> Vec<String> {
     let no_evidence = || "<span class=\"unknown\">nothing does</span>".to_owned();
     vec![
         format!(
-            "<span class=\"chip\" style=\"background:{chip}\"></span><span \
-             class=\"name\">{}</span>{marks}",
+            "<span class=\"name\"><span class=\"chip\" style=\"background:{chip}\"></span>{}</span>\
+             {marks}",
             escape(&fault.name)
         ),
         escape(&members(fault)),
