@@ -5,12 +5,19 @@ pub mod admin;
 pub mod check;
 pub mod client;
 pub mod cluster;
+pub mod figures;
 pub mod history;
+pub mod matrix;
 pub mod nemesis;
 pub mod observer;
+pub mod plot;
 pub mod recorder;
+pub mod report;
 pub mod run;
 pub mod server;
 pub mod tool;
 pub mod workload;
 pub mod world;
+
+#[cfg(test)]
+mod wellformed;

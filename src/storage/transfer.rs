@@ -72,7 +72,10 @@ impl<'a> Export<'a> {
 /// Does nothing in a build that people run.
 fn skip_leases(_rows: &mut DBRawIterator<'_>) {
     fail::fail_point!("leases-not-exported", |_| {
-        while _rows.key().is_some_and(|key| key.first() == Some(&(super::tables::Table::Leases as u8))) {
+        while _rows
+            .key()
+            .is_some_and(|key| key.first() == Some(&(super::tables::Table::Leases as u8)))
+        {
             _rows.next();
         }
     });

@@ -56,9 +56,8 @@ fn map() -> *mut AtomicI64 {
         return ptr::null_mut();
     }
     // SAFETY: a new mapping at a place that the kernel chooses touches no memory in use.
-    let mapped = unsafe {
-        libc::mmap(ptr::null_mut(), MAPPED, libc::PROT_READ, libc::MAP_SHARED, file, 0)
-    };
+    let mapped =
+        unsafe { libc::mmap(ptr::null_mut(), MAPPED, libc::PROT_READ, libc::MAP_SHARED, file, 0) };
     // SAFETY: the descriptor is this function's own.
     unsafe { libc::close(file) };
     if mapped == libc::MAP_FAILED { ptr::null_mut() } else { mapped.cast() }

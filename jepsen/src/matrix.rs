@@ -1,0 +1,3 @@
+//! Many runs: workloads by nemeses, and what came of them.
+
+pub mod summary;
