@@ -89,11 +89,11 @@ pub(crate) fn delete_range(request: &DeleteRangeRequest, limits: &Limits) -> Res
     size(request, limits)
 }
 
+/// Its size is looked at only where it goes through the log: see [`size`].
 pub(crate) fn txn(request: &TxnRequest, limits: &Limits) -> Result<(), Invalid> {
     txn_fields(request, limits.max_txn_ops, NESTED_MAX)?;
     overlap::check(&request.success)?;
-    overlap::check(&request.failure)?;
-    size(request, limits)
+    overlap::check(&request.failure)
 }
 
 /// Any revision may be asked for: what the store makes of it is its answer.
@@ -179,7 +179,8 @@ fn operation_fields(operation: &RequestOp, allowance: usize, depth: usize) -> Re
     }
 }
 
-fn size(request: &impl Message, limits: &Limits) -> Result<(), Invalid> {
+/// For all that goes through the log. What is only read may be as large as a message.
+pub(crate) fn size(request: &impl Message, limits: &Limits) -> Result<(), Invalid> {
     if request.encoded_len() > limits.max_request_bytes {
         return Err(Invalid::RequestTooLarge);
     }

@@ -105,8 +105,8 @@ fn a_request_is_too_large_past_the_limit_and_not_at_it() {
         success: operations([Request::RequestPut(sized(value))]),
         ..Default::default()
     };
-    check(txn(&txn_of(900), &LIMITS), None);
-    check(txn(&txn_of(1000), &LIMITS), Some(Invalid::RequestTooLarge));
+    check(size(&txn_of(900), &LIMITS), None);
+    check(size(&txn_of(1000), &LIMITS), Some(Invalid::RequestTooLarge));
     let delete = DeleteRangeRequest { key: vec![7; 1000].into(), ..Default::default() };
     check(delete_range(&delete, &LIMITS), Some(Invalid::RequestTooLarge));
 }
