@@ -89,7 +89,14 @@ async fn what_would_enter_the_log_and_is_larger_than_a_request_may_be_is_refused
     let (_cluster, channel) = start().await;
     let mut kv = KvClient::new(channel.clone());
     let (invalid, too_large) = (Code::InvalidArgument, "etcdserver: request is too large");
-    check("a put below", answer(kv.put(put(large(99_000))).await), Code::Ok, "");
+    // etcd measures the log entry, which has the request in a field of its own (1 byte for its tag,
+    // 3 for its length) and a header: tag and length (3), the tag of an id (1) and the id (9 or 10).
+    let entry = |value: usize, id: usize| put(large(value)).encoded_len() + 1 + 3 + 3 + 1 + id;
+    let largest = REQUEST_BYTES_MAX - (entry(99_000, 10) - 99_000);
+    assert_eq!(entry(largest, 10), REQUEST_BYTES_MAX);
+    check("the largest put", answer(kv.put(put(large(largest))).await), Code::Ok, "");
+    let larger = put(large(largest + 2));
+    check("a put that is larger", answer(kv.put(larger).await), invalid, too_large);
     check("a put", answer(kv.put(put(large(200_000))).await), invalid, too_large);
     let delete = |key| DeleteRangeRequest { key, ..DeleteRangeRequest::default() };
     let deleted = kv.delete_range(delete(large(200_000))).await;

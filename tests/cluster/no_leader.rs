@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use orrery::proto::etcdserverpb::{
-    LeaseKeepAliveRequest, RangeRequest, StatusRequest, WatchCreateRequest, WatchRequest,
-    WatchResponse, kv_client::KvClient, lease_client::LeaseClient,
+    LeaseKeepAliveRequest, PutRequest, RangeRequest, StatusRequest, WatchCreateRequest,
+    WatchRequest, WatchResponse, kv_client::KvClient, lease_client::LeaseClient,
     maintenance_client::MaintenanceClient, watch_client::WatchClient, watch_request::RequestUnion,
 };
 use tokio::time::{sleep, timeout};
@@ -88,6 +88,20 @@ async fn asks_for_a_leader_that_is_gone(leader_is_left: bool) {
     let patience = noticed.elapsed();
     assert!(patience > ELECTION_TIMEOUT * 3 / 2, "the watch is ended after {patience:?}");
     assert!(patience < ELECTION_TIMEOUT * 6, "the watch is ended after {patience:?}");
+
+    // Who does not ask waits for a leader, as long as for any answer.
+    let put = PutRequest { key: "a".into(), ..PutRequest::default() };
+    let linearizable = RangeRequest { serializable: false, ..range() };
+    let mut other = kv.clone();
+    let (put, range_answer) = tokio::join!(other.put(put), kv.range(linearizable));
+    let answers = [put.map(drop), range_answer.map(drop)].map(|answer| {
+        let status = answer.expect_err("there is no quorum");
+        (status.code(), status.message().to_owned())
+    });
+    // etcd's proposal is not even taken, and its own deadline ends that; a read has its own words.
+    let not_proposed = (Code::DeadlineExceeded, "context deadline exceeded".to_owned());
+    let not_read = (Code::Unavailable, "etcdserver: request timed out".to_owned());
+    assert_eq!(answers, [not_proposed, not_read]);
 
     // Who does not ask is served what the member has, and hears on when there is a leader again.
     kv.range(Request::new(range())).await.expect("the member has its store");
