@@ -25,7 +25,8 @@ const NESTED_MAX: usize = 32;
 
 /// etcd measures not the request but its log entry, which holds it in a field (its tag is 1 byte,
 /// its length comes on top), beside a header: tag and length (3), the tag of an id (1), and the id.
-/// That has nine bytes or ten, by the member; here nine, so that nothing is refused that etcd takes.
+/// That has nine bytes or ten, by the member; here nine, so that nothing is refused that some etcd
+/// takes.
 const ENTRY_OVERHEAD_BYTES: usize = 1 + 3 + 1 + 9;
 
 /// Why a request makes no sense, whatever the store holds.

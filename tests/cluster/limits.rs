@@ -89,8 +89,9 @@ async fn what_would_enter_the_log_and_is_larger_than_a_request_may_be_is_refused
     let (_cluster, channel) = start().await;
     let mut kv = KvClient::new(channel.clone());
     let (invalid, too_large) = (Code::InvalidArgument, "etcdserver: request is too large");
-    // etcd measures the log entry, which has the request in a field of its own (1 byte for its tag,
-    // 3 for its length) and a header: tag and length (3), the tag of an id (1) and the id (9 or 10).
+    // etcd measures the log entry, which has the request in a field of its own (1 byte for its
+    // tag, 3 for its length) and a header: tag and length (3), the tag of an id (1) and the id (9
+    // or 10).
     let entry = |value: usize, id: usize| put(large(value)).encoded_len() + 1 + 3 + 3 + 1 + id;
     let largest = REQUEST_BYTES_MAX - (entry(99_000, 10) - 99_000);
     assert_eq!(entry(largest, 10), REQUEST_BYTES_MAX);
