@@ -81,7 +81,10 @@ impl kv_server::Kv for Kv {
         validate::txn(&txn, &self.limits)?;
         let mut response = match read_only::freshness(&txn) {
             Some(freshness) => self.read_txn(txn, freshness).await?,
-            None => self.proposals.propose(&caller, txn).await?,
+            None => {
+                validate::size(&txn, &self.limits)?;
+                self.proposals.propose(&caller, txn).await?
+            }
         };
         self.header.fill(&mut response.header);
         Ok(Response::new(response))

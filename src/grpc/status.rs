@@ -21,6 +21,9 @@ impl From<node::Error> for Status {
             Error::NoLeader => (Code::Unavailable, "etcdserver: no leader"),
             Error::LeaderChanged => (Code::Unavailable, "etcdserver: leader changed"),
             Error::Timeout => (Code::Unavailable, "etcdserver: request timed out"),
+            // etcd's Raft does not take what nobody leads; the deadline that ends the wait is not
+            // given words of its own.
+            Error::NotProposed => (Code::DeadlineExceeded, "context deadline exceeded"),
             Error::TimeoutLeaderFail => (
                 Code::Unavailable,
                 "etcdserver: request timed out, possibly due to previous leader failure",

@@ -15,6 +15,9 @@ pub enum Error {
     LeaderChanged,
     #[error("the request timed out")]
     Timeout,
+    /// No leader took the command in time. It is in no log.
+    #[error("the request timed out, and no leader took it")]
+    NotProposed,
     /// The outcome is unknown: the leader failed while the request was under way.
     #[error("the request timed out, possibly due to a failed leader")]
     TimeoutLeaderFail,

@@ -202,7 +202,7 @@ impl Proposer {
         match waited {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(_)) => Err(Error::Stopped),
-            Err(_) if Instant::now() >= deadline => Err(Error::Timeout),
+            Err(_) if Instant::now() >= deadline => Err(Error::NotProposed),
             Err(_) => Ok(()),
         }
     }

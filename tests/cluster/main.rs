@@ -6,12 +6,15 @@
 mod big_restart;
 mod check;
 mod disk;
+mod fragments;
 mod kills;
 mod leases;
+mod limits;
 mod machine;
 #[expect(dead_code, reason = "the conformance tests use the rest")]
 mod members;
 mod membership;
+mod no_leader;
 mod power_loss;
 mod traffic;
 mod watchers;

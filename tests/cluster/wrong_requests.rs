@@ -169,6 +169,19 @@ async fn requests_that_are_too_large_are_refused() {
 }
 
 #[tokio::test]
+async fn requests_of_a_watch_that_say_nothing_are_passed_over() {
+    let cluster = Cluster::start(1).await;
+    let mut watches = WatchClient::new(connect(&cluster, 0).await);
+    let create = WatchCreateRequest { key: "a".into(), ..WatchCreateRequest::default() };
+    let create = watch_request::RequestUnion::CreateRequest(create);
+    let unions = [None, None, Some(create), None];
+    let requests = unions.map(|request_union| WatchRequest { request_union });
+    let mut responses = watches.watch(tokio_stream::iter(requests)).await.unwrap().into_inner();
+    let first = timeout(ANSWER_DEADLINE, responses.message()).await.unwrap().unwrap().unwrap();
+    assert!(first.created && !first.canceled, "{first:?}");
+}
+
+#[tokio::test]
 async fn a_watch_from_before_the_beginning_is_cancelled() {
     let cluster = Cluster::start(1).await;
     let mut watches = WatchClient::new(connect(&cluster, 0).await);

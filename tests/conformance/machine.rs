@@ -84,6 +84,7 @@ impl Machine {
             | Request::Lock { .. }
             | Request::Unlock(_)
             | Request::Campaign { .. }
+            | Request::Forge { .. }
             | Request::Proclaim { .. }
             | Request::Leader(_)
             | Request::Resign { .. }

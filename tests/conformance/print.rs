@@ -122,6 +122,10 @@ impl Line {
             .flag("fragment", watch.fragment)
             .flag("no_put", watch.filters.contains(&0))
             .flag("no_delete", watch.filters.contains(&1))
+            .number(
+                "filter",
+                watch.filters.iter().find(|it| !(0..2).contains(*it)).map_or(0, |it| (*it).into()),
+            )
             .number("id", watch.watch_id)
     }
 }
@@ -167,6 +171,12 @@ impl From<&Request> for Line {
             Request::Proclaim { leader, value } => {
                 Line::new("proclaim").plain(leader).unless_empty(value)
             }
+            Request::Forge { leader, keep } => Line::new("forge")
+                .bytes(&leader.name)
+                .bytes(&leader.key)
+                .plain(leader.rev)
+                .lease(leader.lease)
+                .name("as_leader", Some(keep)),
             Request::Leader(name) => Line::new("leader").bytes(name),
             Request::Resign { leader } => Line::new("resign").plain(leader),
             Request::Observe(name) => Line::new("observe").bytes(name),
@@ -206,19 +216,30 @@ fn operation(operation: &RequestOp) -> Line {
 }
 
 fn compare(compare: &Compare) -> String {
-    let (target, value) = match &compare.target_union {
-        None => return "empty".to_owned(),
-        Some(TargetUnion::Version(version)) => ("version", version.to_string()),
-        Some(TargetUnion::CreateRevision(at)) => ("create", at.to_string()),
-        Some(TargetUnion::ModRevision(at)) => ("mod", at.to_string()),
-        Some(TargetUnion::Value(value)) => ("value", word(value)),
-        Some(TargetUnion::Lease(id)) => ("lease", lease_id(*id)),
+    if *compare == Compare::default() {
+        return "empty".to_owned();
+    }
+    let name = |names: &[&str], number: i32| {
+        let known = usize::try_from(number).ok().and_then(|at| names.get(at));
+        known.map_or_else(|| number.to_string(), ToString::to_string)
     };
-    let known = usize::try_from(compare.result).ok().and_then(|at| txn::RESULTS.get(at));
-    let result = known.map_or_else(|| compare.result.to_string(), ToString::to_string);
+    let (target, result) =
+        (name(&txn::TARGETS, compare.target), name(&txn::RESULTS, compare.result));
+    let operand = compare.target_union.as_ref().map(|operand| match operand {
+        TargetUnion::Version(version) => ("version", version.to_string()),
+        TargetUnion::CreateRevision(at) => ("create", at.to_string()),
+        TargetUnion::ModRevision(at) => ("mod", at.to_string()),
+        TargetUnion::Value(value) => ("value", word(value)),
+        TargetUnion::Lease(id) => ("lease", lease_id(*id)),
+    });
+    let operand = match operand {
+        None => String::new(),
+        Some((field, value)) if field == target => format!(" {value}"),
+        Some((field, value)) => format!(" {value} in={field}"),
+    };
     let end: &Bytes = &compare.range_end;
     let end = if end.is_empty() { String::new() } else { format!(" {}", word(end)) };
-    format!("{target} {}{end} {result} {value}", word(&compare.key))
+    format!("{target} {}{end} {result}{operand}", word(&compare.key))
 }
 
 #[test]

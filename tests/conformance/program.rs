@@ -294,7 +294,7 @@ impl Random {
             96..98 => -1,
             _ => self.revision(),
         };
-        let all_filters: [&[i32]; 4] = [&[0], &[1], &[1], &[0, 1]];
+        let all_filters: [&[i32]; 5] = [&[0], &[1], &[1], &[0, 1], &[1, 7]];
         WatchCreateRequest {
             key: self.key(),
             range_end: if self.chance(50) { Bytes::from_static(b"\0") } else { self.end() },

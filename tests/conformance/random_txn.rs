@@ -57,12 +57,22 @@ fn compare(random: &mut Random) -> Compare {
         3 => (3, TargetUnion::Value(random.value())),
         _ => (4, TargetUnion::Lease(if number < 1 { 0 } else { random.lease() })),
     };
+    let (target, target_union) = match random.pick(0..=99) {
+        0 => (target, None),
+        1 => ((target + 1) % 5, Some(target_union)),
+        2 => (random.one(&[-1, 5]), Some(target_union)),
+        _ => (target, Some(target_union)),
+    };
     Compare {
-        result: if random.chance(2) { random.one(&[-1, 9]) } else { random.one(&[0, 1, 2, 3]) },
+        result: if target_union.is_some() && random.chance(2) {
+            random.one(&[-1, 9])
+        } else {
+            random.one(&[0, 1, 2, 3])
+        },
         target,
         key: random.key(),
         range_end: if random.chance(60) { Bytes::new() } else { random.end() },
-        target_union: Some(target_union),
+        target_union,
     }
 }
 

@@ -8,7 +8,7 @@ use orrery::proto::{
         CompactionRequest, DeleteRangeRequest, LeaseGrantRequest, LeaseTimeToLiveRequest,
         PutRequest, RangeRequest, TxnRequest, WatchCreateRequest,
     },
-    v3electionpb::CampaignRequest,
+    v3electionpb::{CampaignRequest, LeaderKey},
     v3lockpb::LockRequest,
 };
 
@@ -44,6 +44,7 @@ pub(crate) enum Request {
     Lock { request: LockRequest, aside: Option<String> },
     Unlock(Bytes),
     Campaign { request: CampaignRequest, aside: Option<String>, keep: Option<String> },
+    Forge { leader: LeaderKey, keep: String },
     Proclaim { leader: String, value: Bytes },
     Leader(Bytes),
     Resign { leader: String },
@@ -116,6 +117,15 @@ fn read(name: &str, arguments: &mut Arguments) -> Result<Request, String> {
             aside: arguments.text("as")?,
             keep: arguments.text("as_leader")?,
         },
+        "forge" => Request::Forge {
+            leader: LeaderKey {
+                name: arguments.bytes()?,
+                key: arguments.bytes()?,
+                rev: arguments.number()?,
+                lease: arguments.lease_option()?,
+            },
+            keep: arguments.text("as_leader")?.ok_or("a leader key is forged as somebody")?,
+        },
         "proclaim" => {
             Request::Proclaim { leader: arguments.name()?, value: arguments.optional_bytes() }
         }
@@ -170,7 +180,11 @@ pub(crate) fn delete(arguments: &mut Arguments) -> Result<DeleteRangeRequest, St
 }
 
 fn watch(arguments: &mut Arguments) -> Result<WatchCreateRequest, String> {
-    let filters = [("no_put", 0), ("no_delete", 1)];
+    let mut filters = Vec::new();
+    for (name, filter) in [("no_put", 0), ("no_delete", 1)] {
+        filters.extend(arguments.flag(name).then_some(filter));
+    }
+    filters.extend(arguments.option::<i32>("filter")?);
     Ok(WatchCreateRequest {
         key: arguments.bytes()?,
         range_end: arguments.optional_bytes(),
@@ -178,11 +192,7 @@ fn watch(arguments: &mut Arguments) -> Result<WatchCreateRequest, String> {
         prev_kv: arguments.flag("prev_kv"),
         progress_notify: arguments.flag("progress_notify"),
         fragment: arguments.flag("fragment"),
-        filters: filters
-            .into_iter()
-            .filter(|(name, _)| arguments.flag(name))
-            .map(|(_, filter)| filter)
-            .collect(),
+        filters,
         watch_id: arguments.option("id")?.unwrap_or(0),
     })
 }
@@ -194,10 +204,11 @@ pub(crate) struct Arguments {
 }
 
 /// Words that are options where they stand bare.
-pub(crate) const OPTIONS: [&str; 26] = [
+pub(crate) const OPTIONS: [&str; 27] = [
     "as",
     "as_leader",
     "count_only",
+    "filter",
     "fragment",
     "id",
     "ignore_lease",

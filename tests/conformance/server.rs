@@ -5,9 +5,9 @@ use std::{collections::BTreeMap, time::Duration};
 use orrery::proto::{
     etcdserverpb::{
         CompactionRequest, DeleteRangeRequest, HashKvRequest, LeaseKeepAliveRequest,
-        LeaseLeasesRequest, LeaseRevokeRequest, RangeRequest, RangeResponse, ResponseHeader,
-        StatusRequest, WatchCancelRequest, WatchProgressRequest, kv_client::KvClient,
-        lease_client::LeaseClient, maintenance_client::MaintenanceClient,
+        LeaseKeepAliveResponse, LeaseLeasesRequest, LeaseRevokeRequest, RangeRequest,
+        RangeResponse, ResponseHeader, StatusRequest, WatchCancelRequest, WatchProgressRequest,
+        kv_client::KvClient, lease_client::LeaseClient, maintenance_client::MaintenanceClient,
         watch_request::RequestUnion,
     },
     v3electionpb::{
@@ -21,7 +21,8 @@ use tokio::{
     task::JoinHandle,
     time::{sleep, timeout},
 };
-use tonic::{Status, transport::Channel};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Status, Streaming, transport::Channel};
 
 use super::{
     answer::{self, Frame, Lines},
@@ -51,10 +52,14 @@ pub(crate) struct Server {
     pub(crate) minor: u32,
     pub(crate) frame: Frame,
     streams: BTreeMap<String, WatchStream>,
+    keep_alive: Option<KeepAlive>,
     observed: Option<mpsc::Receiver<Result<LeaderResponse, Status>>>,
     aside: BTreeMap<String, JoinHandle<Result<Held, Status>>>,
     leaders: BTreeMap<String, LeaderKey>,
 }
+
+/// Where keep-alives go, and where their answers come from.
+type KeepAlive = (mpsc::Sender<LeaseKeepAliveRequest>, Streaming<LeaseKeepAliveResponse>);
 
 /// The answer of a lock or campaign, with the leader key if it has one.
 type Held = (Lines, Option<LeaderKey>);
@@ -74,6 +79,7 @@ impl Server {
             minor: minor.expect("a version is 3.minor.patch"),
             frame: Frame::default(),
             streams: BTreeMap::new(),
+            keep_alive: None,
             observed: None,
             aside: BTreeMap::new(),
             leaders: BTreeMap::new(),
@@ -83,6 +89,7 @@ impl Server {
     /// Removes all keys, leases and streams; revisions count from here.
     pub(crate) async fn begin_case(&mut self) {
         self.streams.clear();
+        self.keep_alive = None;
         self.observed = None;
         if !self.aside.is_empty() {
             std::mem::take(&mut self.aside).into_values().for_each(|aside| aside.abort());
@@ -244,10 +251,7 @@ impl Server {
                 self.checked(header.as_ref(), frame.only_header(header.as_ref()))
             }
             Request::KeepAlive(id) => {
-                let one = tokio_stream::once(LeaseKeepAliveRequest { id });
-                let open = tokio_stream::StreamExt::chain(one, tokio_stream::pending());
-                let mut kept = self.lease().lease_keep_alive(open).await?.into_inner();
-                let kept = kept.message().await?.unwrap_or_default();
+                let kept = self.keep_alive(id).await?;
                 self.checked(kept.header.as_ref(), frame.keep_alive(&kept))
             }
             Request::TimeToLive(request) => {
@@ -259,6 +263,26 @@ impl Server {
                 self.checked(leases.header.as_ref(), frame.leases(&leases))
             }
         })
+    }
+
+    /// All keep-alives of a case go over one stream, until it ends with an error.
+    async fn keep_alive(&mut self, id: i64) -> Result<LeaseKeepAliveResponse, Status> {
+        let request = LeaseKeepAliveRequest { id };
+        let (requests, mut answers) = match self.keep_alive.take() {
+            Some((requests, answers)) => {
+                requests.send(request).await.map_err(|_| ended())?;
+                (requests, answers)
+            }
+            None => {
+                let (requests, sent) = mpsc::channel(1);
+                requests.send(request).await.expect("the other end is here");
+                let sent = ReceiverStream::new(sent);
+                (requests, self.lease().lease_keep_alive(sent).await?.into_inner())
+            }
+        };
+        let kept = answers.message().await?.ok_or_else(ended)?;
+        self.keep_alive = Some((requests, answers));
+        Ok(kept)
     }
 
     async fn ask_watch(&mut self, request: Request) -> Result<Lines, Status> {
@@ -344,6 +368,10 @@ impl Server {
                     Ok((frame.campaign(&won), won.leader))
                 };
                 self.aside_or_now(campaign, aside, keep).await?
+            }
+            Request::Forge { leader, keep } => {
+                self.leaders.insert(keep, leader);
+                Lines::new()
             }
             Request::Proclaim { leader, value } => {
                 let leader = self.leaders.get(&leader).cloned();

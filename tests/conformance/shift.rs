@@ -25,6 +25,10 @@ pub(crate) fn in_numbers_of_the_server(mut request: Request, frame: Frame) -> Re
         Request::Watch { create, .. } => at(&mut create.start_revision),
         Request::Lock { request, .. } => id(&mut request.lease),
         Request::Campaign { request, .. } => id(&mut request.lease),
+        Request::Forge { leader, .. } => {
+            at(&mut leader.rev);
+            id(&mut leader.lease);
+        }
         Request::Delete(_)
         | Request::Leases
         | Request::Cancel { .. }

@@ -154,7 +154,7 @@ impl Between for Turmoil {
 /// Does a request leave something open that a restart would end?
 fn is_open(request: &Request) -> bool {
     match request {
-        Request::Watch { .. } | Request::Observe(_) => true,
+        Request::Watch { .. } | Request::Observe(_) | Request::KeepAlive(_) => true,
         Request::Lock { aside, .. } => aside.is_some(),
         Request::Campaign { aside, .. } => aside.is_some(),
         _ => false,

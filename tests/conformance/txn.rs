@@ -11,7 +11,7 @@ use super::{
     words::{self, Word},
 };
 
-const TARGETS: [&str; 5] = ["version", "create", "mod", "value", "lease"];
+pub(crate) const TARGETS: [&str; 5] = ["version", "create", "mod", "value", "lease"];
 pub(crate) const RESULTS: [&str; 4] = ["=", ">", "<", "!="];
 
 /// The lines below `txn`.
@@ -67,21 +67,27 @@ impl Lines<'_> {
 }
 
 fn compare(text: &str) -> Result<Compare, String> {
-    let words = words::split(text)?;
+    let mut words = words::split(text)?;
     if words.len() == 1 && words[0] == (Word { text: "empty".into(), quoted: false }) {
         return Ok(Compare::default());
     }
-    let [target, key, end @ .., result, value] = words.as_slice() else {
-        return Err("a compare is: if TARGET KEY [END] RESULT VALUE".to_owned());
+    let field = words.last().and_then(|word| match word.option() {
+        Some(("in", Some(field))) => Some(Bytes::copy_from_slice(field.as_bytes())),
+        _ => None,
+    });
+    if field.is_some() {
+        words.pop();
+    }
+    let is_result = |word: &Word| !word.quoted && index(&RESULTS, &word.text).is_some();
+    let value = if words.last().is_some_and(is_result) { None } else { words.pop() };
+    let [target, key, end @ .., result] = words.as_slice() else {
+        return Err("a compare is: if TARGET KEY [END] RESULT [VALUE] [in=TARGET]".to_owned());
     };
-    let target = index(&TARGETS, &target.text).ok_or("a compare has no such target")?;
-    let number = || lease_id(&String::from_utf8_lossy(&value.text));
-    let target_union = match target {
-        0 => TargetUnion::Version(number()?),
-        1 => TargetUnion::CreateRevision(number()?),
-        2 => TargetUnion::ModRevision(number()?),
-        3 => TargetUnion::Value(value.text.clone()),
-        _ => TargetUnion::Lease(number()?),
+    let field = field.unwrap_or_else(|| target.text.clone());
+    let target_union = value.map(|value| operand(&field, &value.text)).transpose()?;
+    let target = match index(&TARGETS, &target.text) {
+        Some(known) => known,
+        None => lease_id(&String::from_utf8_lossy(&target.text))? as i32,
     };
     let end = match end {
         [] => Bytes::new(),
@@ -96,7 +102,19 @@ fn compare(text: &str) -> Result<Compare, String> {
         target,
         key: key.text.clone(),
         range_end: end,
-        target_union: Some(target_union),
+        target_union,
+    })
+}
+
+/// What is compared with, in the field of a target, which need not be the one that is compared.
+fn operand(field: &[u8], value: &Bytes) -> Result<TargetUnion, String> {
+    let number = || lease_id(&String::from_utf8_lossy(value));
+    Ok(match index(&TARGETS, field).ok_or("there is no field for that operand")? {
+        0 => TargetUnion::Version(number()?),
+        1 => TargetUnion::CreateRevision(number()?),
+        2 => TargetUnion::ModRevision(number()?),
+        3 => TargetUnion::Value(value.clone()),
+        _ => TargetUnion::Lease(number()?),
     })
 }
 

@@ -36,6 +36,7 @@ fn of_nodes() -> Vec<Status> {
         Error::NoLeader,
         Error::LeaderChanged,
         Error::Timeout,
+        Error::NotProposed,
         Error::TimeoutLeaderFail,
         Error::TimeoutConnectionLost,
         Error::TooManyRequests,
