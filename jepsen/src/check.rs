@@ -1,6 +1,14 @@
 //! Checkers: each reads a history and says what it found, with the proof in words.
 
+mod findings;
+pub mod register;
+#[cfg(test)]
+mod sketch;
+pub mod wgl;
+
 use serde::{Deserialize, Serialize};
+
+pub(crate) use findings::Findings;
 
 /// What a checker found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
