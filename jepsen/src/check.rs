@@ -1,7 +1,10 @@
 //! Checkers: each reads a history and says what it found, with the proof in words.
 
+pub mod bank;
+pub mod counter;
 mod findings;
 pub mod register;
+pub mod set;
 #[cfg(test)]
 mod sketch;
 pub mod wgl;
