@@ -2,11 +2,15 @@
 
 pub mod bank;
 pub mod counter;
+pub mod election;
 mod findings;
+pub mod lock;
 pub mod register;
+pub mod session;
 pub mod set;
 #[cfg(test)]
 mod sketch;
+pub mod transactions;
 pub mod wgl;
 
 use serde::{Deserialize, Serialize};

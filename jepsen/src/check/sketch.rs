@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::{Checked, Verdict};
-use crate::history::{History, Kind, Nanos, Step};
+use crate::history::{Fault, History, Kind, MemberIndex, Nanos, Step};
 
 /// A step that is ok, by process 0 and without a time; the methods below change that.
 pub(crate) fn ok(f: &str, value: Value, result: Value) -> Step {
@@ -80,5 +80,20 @@ pub(crate) fn unknown(checked: Checked, words: &str) {
     match checked.verdict {
         Verdict::Unknown(reason) => assert!(reason.contains(words), "{reason}"),
         Verdict::Valid | Verdict::Violated(_) => panic!("{checked:?}"),
+    }
+}
+
+/// A fault that took effect, with a quorum left, after which the cluster recovered at once.
+pub(crate) fn fault(name: &str, members: &[MemberIndex], began: Nanos, ended: Nanos) -> Fault {
+    Fault {
+        name: name.into(),
+        members: members.to_vec(),
+        detail: String::new(),
+        began,
+        ended,
+        recovered: Some(ended + 1),
+        evidence: Some("requests failed".into()),
+        quorum_lives: true,
+        hit_leader: false,
     }
 }
