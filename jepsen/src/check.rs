@@ -1,5 +1,6 @@
 //! Checkers: each reads a history and says what it found, with the proof in words.
 
+pub mod always;
 pub mod bank;
 pub mod counter;
 pub mod election;

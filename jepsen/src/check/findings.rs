@@ -13,6 +13,7 @@ const SHOWN: usize = 10;
 pub(crate) struct Findings {
     name: String,
     checked: u64,
+    is_due: bool,
     notes: Vec<String>,
     violations: Tally,
     unknowns: Tally,
@@ -46,6 +47,7 @@ impl Findings {
         Findings {
             name: name.into(),
             checked: 0,
+            is_due: true,
             notes: Vec::new(),
             violations: Tally::default(),
             unknowns: Tally::default(),
@@ -67,6 +69,16 @@ impl Findings {
 
     pub(crate) fn unknown(&mut self, reason: String) {
         self.unknowns.add(reason);
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.checked == 0
+    }
+
+    /// There was nothing to look at, and that is as it should be.
+    pub(crate) fn not_due(&mut self, reason: String) {
+        self.is_due = false;
+        self.notes.push(reason);
     }
 
     /// Says it is violated with the proof unless it holds.
@@ -95,7 +107,7 @@ impl Findings {
         step.key.as_deref()
     }
 
-    /// Counts a step that this checker does not know; so does [`Findings::value`].
+    /// A step that this checker does not know leaves the verdict unknown.
     pub(crate) fn stranger(&mut self, step: &Step) {
         self.unknown(format!("a step of another workload: {}", show(step)));
     }
@@ -116,7 +128,8 @@ impl Findings {
 
     /// A checker that looked at nothing has found nothing, and says so.
     pub(crate) fn finish(self) -> Checked {
-        let nothing = || (self.checked == 0).then(|| "there was nothing to check".to_string());
+        let nothing =
+            || (self.is_due && self.checked == 0).then(|| "there was nothing to check".to_string());
         let verdict = match (self.violations.text(), self.unknowns.text().or_else(nothing)) {
             (Some(proof), _) => Verdict::Violated(proof),
             (None, Some(reason)) => Verdict::Unknown(reason),
