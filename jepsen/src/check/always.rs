@@ -1,5 +1,5 @@
 //! What every run is checked for, whatever its workload: members agree in the end, none broke by
-//! itself, the cluster served while it could and recovered when it had to, and the faults were real.
+//! itself, the cluster served while it could, it recovered when it had to, and faults were real.
 
 mod availability;
 

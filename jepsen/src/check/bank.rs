@@ -88,10 +88,11 @@ fn total(balances: &Balances) -> i128 {
 
 #[cfg(test)]
 mod tests {
+    use rand::Rng;
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::check::sketch::{fail, info, ok, sequence, unknown, valid, violated};
+    use crate::check::sketch::{fail, info, ok, sequence, simulate, unknown, valid, violated};
 
     fn read(balances: Value) -> Step {
         ok("read", json!(null), balances)
@@ -135,6 +136,38 @@ mod tests {
         check(read(json!({"a1": 7, "a2": 13})).revision(7), "two states at revision 7");
         check(read_old(5, json!({"a1": 7, "a2": 13})), "two states at revision 5");
         check(read_old(4, json!({"a1": 7, "a2": 0})), "the total is 7");
+    }
+
+    #[test]
+    fn random_banks_are_valid_and_any_coin_that_is_lost_is_missed() {
+        for seed in 0..50 {
+            let asks = |random: &mut rand::rngs::StdRng, _| match random.random_bool(0.5) {
+                true => {
+                    let mut account = || format!("a{}", random.random_range(1..4));
+                    let (from, to) = (account(), account());
+                    let amount = random.random_range(1..6);
+                    ("transfer", None, json!({"from": from, "to": to, "amount": amount}))
+                }
+                false => ("read", None, json!(null)),
+            };
+            let mut history = simulate::<Balances>(seed, asks, |balances, step, _| {
+                for account in ["a1", "a2", "a3"] {
+                    balances.entry(account.into()).or_insert(10);
+                }
+                if step.f == "read" {
+                    return Some(json!(balances));
+                }
+                let amount = step.value["amount"].as_i64()?;
+                let (from, to) = (step.value["from"].as_str()?, step.value["to"].as_str()?);
+                *balances.get_mut(from).filter(|balance| **balance >= amount)? -= amount;
+                *balances.get_mut(to)? += amount;
+                Some(json!(null))
+            });
+            valid(check(&history));
+            let read = history.steps.iter_mut().rev().find(|step| step.f == "read").unwrap();
+            read.result["a2"] = json!(read.result["a2"].as_i64().unwrap() + 1);
+            violated(check(&history), "the total is 31");
+        }
     }
 
     #[test]

@@ -89,10 +89,11 @@ fn never_back(reads: &[(&Step, i64)], findings: &mut Findings) {
 
 #[cfg(test)]
 mod tests {
+    use rand::Rng;
     use serde_json::json;
 
     use super::*;
-    use crate::check::sketch::{fail, info, ok, sequence, unknown, valid, violated};
+    use crate::check::sketch::{fail, info, ok, sequence, simulate, unknown, valid, violated};
 
     fn add(amount: i64) -> Step {
         ok("add", json!(amount), json!(null))
@@ -143,6 +144,27 @@ mod tests {
         violated(read(41, 50, 2), "is not within -2 and -2");
         valid(read(35, 50, 2));
         valid(read(1, 50, -4));
+    }
+
+    #[test]
+    fn random_counters_are_valid() {
+        for seed in 0..100 {
+            let history = simulate::<i64>(
+                seed,
+                |random, _| match random.random_bool(0.5) {
+                    true => {
+                        let least = if seed % 2 == 0 { 0 } else { -5 };
+                        ("add", None, json!(random.random_range(least..6)))
+                    }
+                    false => ("read", None, json!(null)),
+                },
+                |count, step, _| {
+                    *count += step.value.as_i64().unwrap_or(0);
+                    Some(json!(count))
+                },
+            );
+            valid(check(&history));
+        }
     }
 
     #[test]

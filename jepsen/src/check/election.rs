@@ -19,6 +19,7 @@ struct Won {
 }
 
 /// Who led when somebody looked: the revision that made the leader's key, and what it proclaimed.
+/// Null where nobody led.
 #[derive(Deserialize)]
 struct Observed {
     revision: i64,
@@ -125,8 +126,9 @@ fn observations(steps: &[&Step], findings: &mut Findings) {
     let said = said(steps);
     let mut seen: HashMap<Process, (i64, &Step)> = HashMap::new();
     for step in steps.iter().filter(|step| step.f == "leader" && step.kind == Kind::Ok) {
-        let Some(observed) = findings.result::<Observed>(step) else { continue };
+        let Some(observed) = findings.result::<Option<Observed>>(step) else { continue };
         findings.looked_at(1);
+        let Some(observed) = observed else { continue };
         if let Some((before, earlier)) = seen.insert(step.process, (observed.revision, step)) {
             findings.demand(before <= observed.revision, || {
                 format!("an older leader is seen again:\n  {}\n  {}", show(earlier), show(step))
@@ -210,6 +212,13 @@ mod tests {
         steps.remove(4);
         steps.push(proclaim("late"));
         violated(super::check(&sequence(steps)), "two leaders at once");
+    }
+
+    #[test]
+    fn nobody_may_lead() {
+        let mut steps = some_history();
+        steps.insert(5, ok("leader", json!(null), json!(null)).by(9));
+        valid(check(&sequence(steps)));
     }
 
     #[test]

@@ -9,6 +9,9 @@ use crate::history::{Kind, Nanos, Step};
 /// Broken promises that a proof shows in full. More of the same help nobody; they are counted.
 const SHOWN: usize = 10;
 
+/// Bytes that a proof shows of one value.
+const SHOWN_BYTES: usize = 1000;
+
 /// The verdict in the making: valid until something is found.
 pub(crate) struct Findings {
     name: String,
@@ -143,7 +146,7 @@ impl Findings {
 pub(crate) fn show(step: &Step) -> String {
     let key = step.key.as_deref().map(|key| format!(" {key}")).unwrap_or_default();
     let outcome = match step.kind {
-        Kind::Ok => step.result.to_string(),
+        Kind::Ok => short(&step.result),
         Kind::Fail => format!("failed ({})", step.error),
         Kind::Info => format!("unknown ({})", step.error),
     };
@@ -152,10 +155,17 @@ pub(crate) fn show(step: &Step) -> String {
         step.process,
         step.member,
         step.f,
-        step.value,
+        short(&step.value),
         seconds(step.began),
         seconds(step.ended)
     )
+}
+
+/// The value as JSON, or its beginning: what is read may have thousands of elements.
+fn short(value: &Value) -> String {
+    let text = value.to_string();
+    let end = text.floor_char_boundary(SHOWN_BYTES);
+    if end == text.len() { text } else { format!("{}...", &text[..end]) }
 }
 
 /// A moment or span in seconds, to the microsecond.
@@ -172,7 +182,10 @@ pub(crate) fn by_beginning(steps: &[Step]) -> Vec<&Step> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+    use crate::check::sketch::ok;
 
     #[test]
     fn looking_at_nothing_is_no_pass() {
@@ -186,6 +199,15 @@ mod tests {
         findings.unknown("who knows".into());
         findings.demand(false, || "broken".into());
         assert_eq!(findings.finish().verdict, Verdict::Violated("broken".into()));
+    }
+
+    #[test]
+    fn a_step_is_a_line_and_what_is_long_is_cut() {
+        let step =
+            ok("read", json!(null), json!([1, 2])).of("k").by(3).at(2_500_000_000, 2_500_001_000);
+        let line = "process 3 at member 0: read k null -> [1,2] [2.500000 s, 2.500001 s]";
+        assert_eq!(show(&step), line);
+        assert!(show(&ok("read", json!(null), json!("ä".repeat(2000)))).len() < 1200);
     }
 
     #[test]

@@ -140,10 +140,11 @@ fn acquisitions(history: &History, findings: &mut Findings) {
 
 #[cfg(test)]
 mod tests {
+    use rand::Rng;
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::check::sketch::{fail, info, ok, sequence, unknown, valid, violated};
+    use crate::check::sketch::{fail, info, ok, sequence, simulate, unknown, valid, violated};
 
     fn acquire(revision: i64) -> Step {
         let key = format!("lock/{revision}");
@@ -201,6 +202,34 @@ mod tests {
         check(4, acquire(4), "a lock older than one that was taken");
         let two = ok("acquire", json!(null), json!({"key": "lock/other", "revision": 5}));
         check(4, two, "two locks of one revision");
+    }
+
+    #[test]
+    fn random_guarded_adds_are_valid() {
+        for seed in 0..50 {
+            let asks = |random: &mut rand::rngs::StdRng, at: usize| match at {
+                0..270 if random.random_bool(0.2) => ("acquire", None, json!(null)),
+                0..270 => ("add", None, json!(at)),
+                _ => ("final-read", None, json!(null)),
+            };
+            // The lock goes to whoever asks, and who had it finds its adds refused.
+            let history = simulate::<(i64, Vec<i64>)>(seed, asks, |state, step, revision| {
+                let (lock, elements) = state;
+                match step.f.as_str() {
+                    "acquire" => {
+                        *lock = revision;
+                        Some(json!({"key": format!("lock/{lock}"), "revision": lock}))
+                    }
+                    "add" if step.process % 3 > 0 && *lock > 0 => {
+                        elements.extend(step.value.as_i64());
+                        Some(json!({"lock": lock, "revision": revision}))
+                    }
+                    "add" => None,
+                    _ => Some(json!(elements)),
+                }
+            });
+            valid(check(&history));
+        }
     }
 
     #[test]

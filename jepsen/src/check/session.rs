@@ -22,7 +22,8 @@ struct View<'a> {
     floor: Option<(i64, &'a Step)>,
 }
 
-/// Steps "write" and "read" of keys whose values only grow.
+/// Steps "write" and "read" of keys whose values only grow in the store: a write of unknown outcome
+/// must not come late over a greater value.
 pub fn check(history: &History) -> Checked {
     let mut findings = Findings::new("session");
     let mut views: HashMap<(Process, &str), View<'_>> = HashMap::new();
@@ -135,10 +136,14 @@ fn may_have_restarted(history: &History, earlier: &Step, later: &Step) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use rand::Rng;
     use serde_json::json;
 
     use super::*;
-    use crate::check::sketch::{fail, fault, info, ok, sequence, unknown, valid, violated};
+    use crate::check::{
+        Verdict,
+        sketch::{fail, fault, info, ok, sequence, simulate, unknown, valid, violated},
+    };
 
     fn write(value: i64) -> Step {
         ok("write", json!(value), json!(null)).of("s1")
@@ -188,6 +193,32 @@ mod tests {
         check(10, read(99), "nobody had begun");
         check(0, read(1), "nobody had begun");
         check(3, read(1).by(1), "nobody had begun"); // 2 is written by nobody then
+    }
+
+    #[test]
+    fn random_sessions_are_valid_and_a_member_behind_is_found() {
+        let mut found = 0;
+        for seed in 0..50 {
+            let run = |lag: usize| {
+                let asks = |random: &mut rand::rngs::StdRng, at| match random.random_bool(0.4) {
+                    true => ("write", Some("s1".into()), json!(at)),
+                    false => ("read", Some("s1".into()), json!(null)),
+                };
+                // Writes of less than there is are refused, so that late ones do no harm. Some
+                // members read from further back than others.
+                simulate::<Vec<i64>>(seed, asks, |values, step, at| match step.value.as_i64() {
+                    Some(value) if values.last().is_some_and(|last| *last > value) => None,
+                    Some(value) => {
+                        values.push(value);
+                        Some(json!(null))
+                    }
+                    None => Some(json!(values.iter().rev().nth(at as usize % 2 * lag))),
+                })
+            };
+            valid(check(&run(0)));
+            found += usize::from(matches!(check(&run(9)).verdict, Verdict::Violated(_)));
+        }
+        assert_eq!(found, 50);
     }
 
     #[test]

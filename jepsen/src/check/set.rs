@@ -151,10 +151,11 @@ fn head(step: &Step) -> String {
 
 #[cfg(test)]
 mod tests {
+    use rand::Rng;
     use serde_json::json;
 
     use super::*;
-    use crate::check::sketch::{fail, info, ok, sequence, unknown, valid, violated};
+    use crate::check::sketch::{fail, info, ok, sequence, simulate, unknown, valid, violated};
 
     fn add(value: i64) -> Step {
         ok("add", json!(value), json!(null))
@@ -191,6 +192,29 @@ mod tests {
         check(&[1, 2, 5, 3], "unexpected: 3");
         check(&[1, 2, 5, 99], "unexpected: nobody added 99");
         check(&[1, 2, 5, 5], "duplicated: 5");
+    }
+
+    #[test]
+    fn random_sets_are_valid_and_any_element_that_is_taken_out_is_missed() {
+        for seed in 0..100 {
+            let mut history = simulate::<Vec<i64>>(
+                seed,
+                |random, at| match (random.random_bool(0.7), at) {
+                    (true, 0..280) => ("add", None, json!(at)),
+                    _ => ("read", None, json!(null)),
+                },
+                |set, step, _| {
+                    set.extend(step.value.as_i64());
+                    Some(json!(set))
+                },
+            );
+            valid(check(&history));
+            let last =
+                history.steps.iter_mut().filter(|step| step.f == "read").next_back().unwrap();
+            let elements = last.result.as_array_mut().unwrap();
+            elements.remove(seed as usize % 100);
+            violated(check(&history), "but not in");
+        }
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Histories in short, for the tests of checkers.
 
+use rand::{Rng, SeedableRng, rngs::StdRng};
 use serde_json::Value;
 
 use super::{Checked, Verdict};
@@ -96,4 +97,58 @@ pub(crate) fn fault(name: &str, members: &[MemberIndex], began: Nanos, ended: Na
         quorum_lives: true,
         hit_leader: false,
     }
+}
+
+/// What a simulated store is asked: f, key and value of a step.
+pub(crate) type Asked = (&'static str, Option<String>, Value);
+
+/// A store at work for eight processes, each step taking effect at one moment between its beginning
+/// and its end: linearizable, whatever `asks` and `answers` are. One in twelve that are no reads
+/// gets no answer, and has its effect at any later time or never; one in twelve fails.
+/// `answers` gives the result, and `None` if the store refuses. A step's revision counts effects.
+pub(crate) fn simulate<State: Default>(
+    seed: u64,
+    asks: impl Fn(&mut StdRng, usize) -> Asked,
+    answers: impl Fn(&mut State, &Step, i64) -> Option<Value>,
+) -> History {
+    let mut random = StdRng::seed_from_u64(seed);
+    let mut free_at: Vec<(Nanos, u64)> = (0..8).map(|process| (0, process)).collect();
+    let mut planned = Vec::new();
+    for at in 0..300 {
+        let (f, key, value) = asks(&mut random, at);
+        let place = random.random_range(0..free_at.len());
+        let (free, process) = free_at[place];
+        let began = free.max(at as Nanos * 10) + random.random_range(1..10);
+        let ended = began + random.random_range(2..80);
+        let mut step = Step { key, ..ok(f, value, Value::Null) }.by(process).at(began, ended);
+        let mut effect = random.random_range(began..=ended);
+        if !f.contains("read") {
+            (step.kind, effect) = match random.random_range(0..24) {
+                0 => (Kind::Info, Nanos::MAX),
+                1 => (Kind::Info, began + random.random_range(1..1000)),
+                2 | 3 => (Kind::Fail, Nanos::MAX),
+                _ => (Kind::Ok, effect),
+            };
+        }
+        free_at[place] = (ended, process + if step.kind == Kind::Info { 8 } else { 0 });
+        planned.push((effect, step));
+    }
+    planned.sort_by_key(|(effect, _)| *effect);
+    let mut state = State::default();
+    for (at, (effect, step)) in planned.iter_mut().enumerate() {
+        if *effect == Nanos::MAX {
+            continue;
+        }
+        match answers(&mut state, step, at as i64 + 2) {
+            Some(result) if step.kind == Kind::Ok => {
+                step.result = result;
+                step.revision = at as i64 + 2;
+            }
+            None if step.kind == Kind::Ok => step.kind = Kind::Fail,
+            Some(_) | None => {}
+        }
+    }
+    let mut steps: Vec<Step> = planned.into_iter().map(|(_, step)| step).collect();
+    steps.sort_by_key(|step| step.ended);
+    History { steps, ..History::default() }
 }

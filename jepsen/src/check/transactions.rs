@@ -129,8 +129,10 @@ fn lines(steps: &[Step]) -> String {
             (true, Kind::Info) => ("info", &step.value),
         };
         let index = 2 * at + usize::from(is_end);
-        json!({"index": index, "time": time, "type": kind, "process": at, "f": step.f, "value": value})
-            .to_string()
+        let event = json!({
+            "index": index, "time": time, "type": kind, "process": at, "f": step.f, "value": value,
+        });
+        event.to_string()
     };
     events.into_iter().map(line).collect::<Vec<String>>().join("\n")
 }
@@ -222,8 +224,10 @@ fn say(kind: &str, anomaly: &Anomaly, steps: &[Step]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use rand::Rng;
+
     use super::*;
-    use crate::check::sketch::{fail, info, ok, sequence, unknown, valid, violated};
+    use crate::check::sketch::{fail, info, ok, sequence, simulate, unknown, valid, violated};
 
     /// A transaction as told; what it asked for is the same without what was read.
     fn txn(told: Value) -> Step {
@@ -271,13 +275,18 @@ mod tests {
             steps[at] = txn(told);
             violated(check_append(&sequence(steps)), words);
         };
-        check(6, json!([["r", "a", [1, 2, 3]], ["r", "b", [1, 2]]]), "G-single"); // half a transaction
-        check(4, json!([["r", "a", [1]], ["r", "b", [1]]]), "G-single"); // half a transaction
-        check(4, json!([["r", "a", [1]], ["r", "b", []]]), "realtime"); // stale
-        check(4, json!([["r", "a", [1, 2, 4]], ["r", "b", [1]]]), "G1a"); // of what failed
+        // Half a transaction.
+        check(6, json!([["r", "a", [1, 2, 3]], ["r", "b", [1, 2]]]), "G-single");
+        // Half a transaction.
+        check(4, json!([["r", "a", [1]], ["r", "b", [1]]]), "G-single");
+        // Stale.
+        check(4, json!([["r", "a", [1]], ["r", "b", []]]), "realtime");
+        // Of what failed.
+        check(4, json!([["r", "a", [1, 2, 4]], ["r", "b", [1]]]), "G1a");
         check(4, json!([["r", "a", [2, 1]], ["r", "b", [1]]]), "incompatible-order");
         check(6, json!([["r", "a", [1, 2, 3, 5, 5]], ["r", "b", [1, 2]]]), "duplicate-elements");
-        check(4, json!([["r", "a", [1, 2, 5]], ["r", "b", [1]]]), "incompatible-order"); // too early
+        // Too early.
+        check(4, json!([["r", "a", [1, 2, 5]], ["r", "b", [1]]]), "incompatible-order");
         check(4, json!([["r", "a", [1, 2, 99]], ["r", "b", [1]]]), "incompatible-order");
         check(1, json!([["append", "a", 2], ["r", "a", [1]], ["append", "b", 1]]), "internal");
     }
@@ -305,6 +314,59 @@ mod tests {
         violated(check(json!([2])), "the acknowledged 1 is not in a");
         violated(check(json!([])), "is not in a");
         violated(check(json!(null)), "is not in a");
+    }
+
+    type Store = HashMap<String, Value>;
+
+    /// Random transactions, one at a time. Written values are unique.
+    fn random_transactions(seed: u64, writes: &'static str) -> History {
+        let asks = |random: &mut rand::rngs::StdRng, at: usize| {
+            let parts = (0..random.random_range(1..5)).map(|part| {
+                let key = format!("k{}", random.random_range(0..3) + at / 100);
+                match random.random_bool(0.5) {
+                    true => json!([writes, key, at * 10 + part]),
+                    false => json!(["r", key, null]),
+                }
+            });
+            ("txn", None, Value::Array(parts.collect()))
+        };
+        simulate::<Store>(seed, asks, |store, step, _| {
+            let mut told = step.value.clone();
+            for part in told.as_array_mut().unwrap() {
+                let held = store.entry(part[1].as_str().unwrap().into()).or_default();
+                match part[0].as_str() {
+                    Some("append") => {
+                        let elements = held.as_array().cloned().unwrap_or_default();
+                        *held = [elements, vec![part[2].clone()]].concat().into();
+                    }
+                    Some("w") => *held = part[2].clone(),
+                    _ => part[2] = held.clone(),
+                }
+            }
+            Some(told)
+        })
+    }
+
+    #[test]
+    fn random_transactions_are_valid() {
+        for seed in 0..60 {
+            valid(check_append(&random_transactions(seed, "append")));
+            valid(check_wr(&random_transactions(seed, "w")));
+        }
+    }
+
+    #[test]
+    fn an_append_that_is_taken_out_of_a_random_read_is_missed() {
+        for seed in 0..60 {
+            let mut history = random_transactions(seed, "append");
+            let long = history.steps.iter_mut().rev().find_map(|step| {
+                let parts = step.result.as_array_mut()?.iter_mut();
+                let mut reads = parts.filter(|part| part[0] == "r");
+                reads.find_map(|part| part[2].as_array_mut().filter(|list| list.len() > 9))
+            });
+            long.unwrap().remove(seed as usize % 9);
+            violated(check_append(&history), "");
+        }
     }
 
     #[test]

@@ -8,8 +8,8 @@ use std::{
 use super::{Answer, Model, Proof, Timed};
 use crate::history::Nanos;
 
-/// Configurations to remember, of about 200 bytes each: half a gigabyte.
-const CONFIGURATIONS_MAX: usize = 2_500_000;
+/// Configurations to remember, of about 250 bytes each: a quarter of a gigabyte.
+const CONFIGURATIONS_MAX: usize = 1_000_000;
 
 /// Configurations between two looks at the clock.
 const BETWEEN_LOOKS: usize = 1024;
