@@ -209,8 +209,7 @@ mod tests {
                 },
             );
             valid(check(&history));
-            let last =
-                history.steps.iter_mut().filter(|step| step.f == "read").next_back().unwrap();
+            let last = history.steps.iter_mut().rfind(|step| step.f == "read").unwrap();
             let elements = last.result.as_array_mut().unwrap();
             elements.remove(seed as usize % 100);
             violated(check(&history), "but not in");
