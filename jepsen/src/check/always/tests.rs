@@ -166,6 +166,11 @@ fn silence_without_a_quorum_is_excused() {
     for other in harmless {
         violated(changed("availability", with(other)), "nothing acknowledged");
     }
+    let everybody = |it: &mut History| {
+        silent(11, 29)(it);
+        it.faults[0] = fault("clock", &[0, 1, 2], 10 * SECOND, 30 * SECOND);
+    };
+    violated(changed("availability", everybody), "nothing acknowledged");
 }
 
 #[test]
