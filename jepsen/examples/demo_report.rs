@@ -126,6 +126,7 @@ fn fault((name, members, detail, from, to, leader): &Plan) -> Fault {
         began: nanos(*from),
         ended: nanos(*to),
         recovered,
+        outage: 0,
         evidence,
         quorum_lives: *name != "pause",
         hit_leader: *leader,

@@ -1,10 +1,27 @@
 //! Checkers: each reads a history and says what it found, with the proof in words.
 
+pub mod always;
+pub mod bank;
+pub mod counter;
+pub mod election;
+mod findings;
 pub mod lease;
+pub mod lock;
+pub mod register;
 pub mod replay;
+pub mod session;
+pub mod set;
+#[cfg(test)]
+mod sketch;
+pub mod transactions;
 pub mod watch;
+pub mod wgl;
 
 use serde::{Deserialize, Serialize};
+
+use crate::{history::History, workload::Workload};
+
+pub(crate) use findings::Findings;
 
 /// What a checker found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,4 +54,22 @@ impl Verdict {
             (Verdict::Valid, Verdict::Valid) => Verdict::Valid,
         }
     }
+}
+
+/// Everything that must be true of a run: what always must, and what its workload is about.
+pub fn all(history: &History, workload: Workload) -> Vec<Checked> {
+    let mut checked = vec![replay::check(history), watch::check(history)];
+    match workload {
+        Workload::Register => checked.push(register::check(history)),
+        Workload::Set => checked.push(set::check(history)),
+        Workload::Counter => checked.push(counter::check(history)),
+        Workload::Append => checked.push(transactions::check_append(history)),
+        Workload::Wr => checked.push(transactions::check_wr(history)),
+        Workload::Bank => checked.push(bank::check(history)),
+        Workload::Lease => checked.push(lease::check(history)),
+        // Replay and watch are what checks these.
+        Workload::Mix | Workload::Watch => {}
+    }
+    checked.extend(always::check(history));
+    checked
 }

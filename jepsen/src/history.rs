@@ -148,6 +148,10 @@ pub struct Fault {
     /// When the cluster acknowledged a write again after it ended; `None` when it did not within
     /// the deadline.
     pub recovered: Option<Nanos>,
+    /// The longest time in which no client anywhere was answered, from its beginning to its end
+    /// and the first answer after it.
+    #[serde(default)]
+    pub outage: Nanos,
     /// What shows that it took effect: "leader changed from 0 to 2", "41 requests failed". `None`
     /// when nothing does, and then the run proves little.
     pub evidence: Option<String>,

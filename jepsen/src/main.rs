@@ -80,7 +80,7 @@ fn main() -> ExitCode {
 
 fn carry_out(arguments: Arguments) -> Result<ExitCode> {
     if let Command::Check { history } = &arguments.command {
-        return Ok(tell(&run::check(&History::read(history)?)));
+        return Ok(tell(&run::check(&History::read(history)?)?));
     }
     if !isolate::is_inside() {
         let _machine = isolate::machine()?;
@@ -128,11 +128,15 @@ fn run_one(arguments: &RunArguments, workplace: &Path) -> Result<ExitCode> {
     keep_logs(workplace, &arguments.out)?;
     let history = ran?;
     history.write(&arguments.out.join("history.jsonl"))?;
-    let checked = run::check(&history);
+    let checked = run::check(&history)?;
     for fault in &history.faults {
-        let recovered = fault.recovered.map(Duration::from_nanos);
+        let recovered = fault.recovered.map(|at| Duration::from_nanos(at - fault.ended));
+        let outage = Duration::from_nanos(fault.outage);
         let evidence = fault.evidence.as_deref().unwrap_or("NO EFFECT SEEN");
-        say(&format!("  {}: {}; {evidence}; recovered {recovered:?}", fault.name, fault.detail));
+        say(&format!(
+            "  {}: {}; {evidence}; nobody served for {outage:?}, recovered {recovered:?}",
+            fault.name, fault.detail
+        ));
     }
     say(&format!("{} steps, {} calls", history.steps.len(), history.calls.len()));
     say(&format!("{:?}", history.ending));

@@ -160,6 +160,7 @@ impl Breaker {
             began,
             ended,
             recovered: None,
+            outage: 0,
             evidence: broken.evidence.or(seen),
             quorum_lives: broken.quorum_lives,
             hit_leader,

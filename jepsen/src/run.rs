@@ -18,10 +18,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     admin,
-    check::{Checked, lease, replay, watch as watch_checker},
+    check::{self, Checked, replay},
     client::{Client, Failed},
     cluster::Cluster,
-    history::{History, Kind, MemberIndex, Run},
+    history::{History, Kind, MemberIndex, Nanos, Run, Step},
     nemesis::{Breaker, Nemesis, START_DEADLINE},
     observer::{self, Observer},
     recorder::Recorder,
@@ -35,6 +35,9 @@ const CLIENTS: usize = 10;
 
 /// After everything is mended, members agree within this, or the run has failed.
 const HEAL_DEADLINE: Duration = Duration::from_secs(60);
+
+/// How long clients go on after everything is mended.
+const AFTERMATH: Duration = Duration::from_secs(2);
 
 /// Watchers that see everything, each at first at another member.
 const RECORDS: usize = 2;
@@ -97,6 +100,8 @@ pub async fn run(plan: &Plan, directory: &Path) -> Result<History> {
     breaker.heal().await.context("healing")?;
     let mut cluster = breaker.cluster;
     let agreed = agree(&recorder, &mut cluster).await;
+    // Clients go on, so that it shows how soon they are served again.
+    sleep(AFTERMATH).await;
     everybody.finish(plan, &recorder, &shared, agreed.ok()).await;
     examine(&recorder, &mut cluster);
     drop(cluster);
@@ -106,12 +111,12 @@ pub async fn run(plan: &Plan, directory: &Path) -> Result<History> {
 }
 
 /// All checkers that say something about this run.
-pub fn check(history: &History) -> Vec<Checked> {
-    let mut checked = vec![replay::check(history), watch_checker::check(history)];
-    if history.run.workload == Workload::Lease.name() {
-        checked.push(lease::check(history));
-    }
-    checked
+///
+/// # Errors It is not a run of a workload that is known here.
+pub fn check(history: &History) -> Result<Vec<Checked>> {
+    let name = &history.run.workload;
+    let workload = Workload::ALL.into_iter().find(|workload| workload.name() == name);
+    Ok(check::all(history, workload.with_context(|| format!("no workload is named {name:?}"))?))
 }
 
 /// Everybody who sees something.
@@ -287,14 +292,27 @@ fn examine(recorder: &Recorder, cluster: &mut Cluster) {
     }
 }
 
-/// A fault is over when a write that was sent after its end is acknowledged.
+/// A fault is over when a request that was sent after its end is answered.
 fn note_recoveries(history: &mut History) {
     let History { faults, steps, .. } = history;
+    // Old answers are no sign of life.
+    let alive = |step: &&Step| {
+        step.kind == Kind::Ok && step.revision > 0 && !matches!(&*step.f, "stale-get" | "old-list")
+    };
+    let mut answered: Vec<(Nanos, Nanos)> =
+        steps.iter().filter(alive).map(|step| (step.ended, step.began)).collect();
+    answered.sort_unstable();
     for fault in faults {
-        let after = steps
-            .iter()
-            .filter(|step| step.kind == Kind::Ok && step.began >= fault.ended && step.revision > 0);
-        fault.recovered = after.map(|step| step.ended).min().map(|at| at - fault.ended);
+        let after = answered.iter().filter(|(_, began)| *began >= fault.ended);
+        fault.recovered = after.map(|(ended, _)| *ended).min();
+        let mut last = fault.began;
+        for (ended, _) in answered.iter().filter(|(ended, _)| *ended >= fault.began) {
+            fault.outage = fault.outage.max(ended - last);
+            last = *ended;
+            if last > fault.ended {
+                break;
+            }
+        }
         if fault.evidence.is_none() {
             let failed = steps.iter().filter(|step| {
                 step.kind != Kind::Ok && step.ended > fault.began && step.began < fault.ended

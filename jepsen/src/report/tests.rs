@@ -30,6 +30,7 @@ fn step(process: u64, began: u64, kind: Kind) -> Step {
 
 fn hostile() -> History {
     let fault = |name: &str, recovered| Fault {
+        outage: 0,
         name: format!("{name} {HOSTILE}"),
         members: vec![0, 2],
         detail: HOSTILE.to_owned(),

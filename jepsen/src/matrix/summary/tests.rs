@@ -36,6 +36,7 @@ fn history(server: &str, recoveries: &[Option<u64>]) -> History {
         detail: String::new(),
         began: SECOND,
         ended: 2 * SECOND,
+        outage: 0,
         recovered: recovery.map(|after| 2 * SECOND + after * 1_000_000),
         evidence: Some("it was gone".to_owned()),
         quorum_lives: true,
