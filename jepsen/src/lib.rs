@@ -15,6 +15,8 @@ pub mod recorder;
 pub mod report;
 pub mod run;
 pub mod server;
+pub mod smoke;
+pub mod suite;
 pub mod tool;
 pub mod workload;
 pub mod world;

@@ -1,6 +1,7 @@
 //! The `jepsen` binary: runs, and what they found.
 
 use std::{
+    fs,
     path::{Path, PathBuf},
     process::ExitCode,
     time::Duration,
@@ -11,9 +12,12 @@ use clap::{Parser, Subcommand};
 use orrery_jepsen::{
     check::{Checked, Verdict},
     history::History,
+    matrix::summary::Cell,
     nemesis::Nemesis,
+    report::{self, Links},
     run::{self, Plan},
     server::{Kind, Server},
+    suite::{self, Places},
     workload::Workload,
     world::{isolate, probe},
 };
@@ -36,6 +40,36 @@ enum Command {
     Run(RunArguments),
     /// Checks the history of a run again.
     Check { history: PathBuf },
+    /// What every change must pass, and the broken builds that must be found.
+    Smoke {
+        /// Of the last run; chosen and printed when it is not given.
+        #[arg(long)]
+        seed: Option<u64>,
+        /// A build with the feature `failpoints`.
+        #[arg(long)]
+        broken: PathBuf,
+        #[arg(long, default_value = "jepsen/runs")]
+        runs: PathBuf,
+    },
+    /// The cells that have no result yet.
+    Matrix {
+        /// At most so many now.
+        #[arg(long)]
+        cells: Option<usize>,
+        #[arg(long, default_value = "jepsen/runs")]
+        runs: PathBuf,
+        #[arg(long, default_value = "jepsen/results")]
+        results: PathBuf,
+        #[arg(long, default_value = "jepsen/RESULTS.md")]
+        summary: PathBuf,
+    },
+    /// Everything at once, for hours.
+    Soak {
+        #[arg(long, default_value_t = 1.0)]
+        hours: f64,
+        #[arg(long, default_value = "jepsen/runs")]
+        runs: PathBuf,
+    },
 }
 
 #[derive(clap::Args, Clone)]
@@ -59,6 +93,9 @@ struct RunArguments {
     /// etcd's binary.
     #[arg(long, env = "ETCD")]
     etcd: Option<PathBuf>,
+    /// Broken on purpose: what the server's build with failpoints is told.
+    #[arg(long)]
+    failpoints: Option<String>,
     /// Broken on purpose: nothing is synced.
     #[arg(long)]
     without_syncing: bool,
@@ -79,8 +116,27 @@ fn main() -> ExitCode {
 }
 
 fn carry_out(arguments: Arguments) -> Result<ExitCode> {
-    if let Command::Check { history } = &arguments.command {
-        return Ok(tell(&run::check(&History::read(history)?)?));
+    let places = |runs: &Path| Places {
+        runs: runs.to_owned(),
+        results: PathBuf::new(),
+        summary: PathBuf::new(),
+        broken: None,
+    };
+    match &arguments.command {
+        Command::Check { history } => {
+            return Ok(tell(&run::check(&History::read(history)?)?));
+        }
+        Command::Smoke { seed, broken, runs } => {
+            let broken = Some(broken.clone());
+            let seed = seed.unwrap_or_else(rand::random);
+            return suite::smoke(&Places { broken, ..places(runs) }, seed, &say);
+        }
+        Command::Matrix { cells, runs, results, summary } => {
+            let (results, summary) = (results.clone(), summary.clone());
+            return suite::matrix(&Places { results, summary, ..places(runs) }, *cells, &say);
+        }
+        Command::Soak { hours, runs } => return suite::soak(&places(runs), *hours, &say),
+        Command::Probe | Command::Run(_) => {}
     }
     if !isolate::is_inside() {
         let _machine = isolate::machine()?;
@@ -88,7 +144,6 @@ fn carry_out(arguments: Arguments) -> Result<ExitCode> {
     }
     let workplace = isolate::Workplace::make()?;
     match arguments.command {
-        Command::Check { .. } => bail!("checked outside"),
         Command::Probe => {
             let mut code = ExitCode::SUCCESS;
             for ability in probe::probe(workplace.path(), shim().as_deref())? {
@@ -101,6 +156,7 @@ fn carry_out(arguments: Arguments) -> Result<ExitCode> {
             Ok(code)
         }
         Command::Run(arguments) => run_one(&arguments, workplace.path()),
+        _ => bail!("this needs no namespaces"),
     }
 }
 
@@ -110,8 +166,12 @@ fn run_one(arguments: &RunArguments, workplace: &Path) -> Result<ExitCode> {
         Kind::Etcd => arguments.etcd.clone().context("--etcd names etcd's binary")?,
     };
     let seed = arguments.seed.unwrap_or_else(rand::random);
+    let mut server = Server::new(arguments.server, binary)?;
+    if let Some(failpoints) = &arguments.failpoints {
+        server.environment.push(("FAILPOINTS".to_owned(), failpoints.clone()));
+    }
     let plan = Plan {
-        server: Server::new(arguments.server, binary)?,
+        server,
         workload: arguments.workload,
         nemesis: arguments.nemesis,
         seed,
@@ -124,11 +184,19 @@ fn run_one(arguments: &RunArguments, workplace: &Path) -> Result<ExitCode> {
     say(&format!("{} under {}, seed {seed}", plan.workload.name(), plan.nemesis.name()));
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let ran = runtime.block_on(run::run(&plan, workplace));
-    std::fs::create_dir_all(&arguments.out)?;
+    fs::create_dir_all(&arguments.out)?;
     keep_logs(workplace, &arguments.out)?;
     let history = ran?;
     history.write(&arguments.out.join("history.jsonl"))?;
     let checked = run::check(&history)?;
+    let log = |at: usize| (format!("m{at}.log"), format!("m{at}.log"));
+    let links = Links {
+        history: Some("history.jsonl".to_owned()),
+        others: (0..arguments.members).map(log).collect(),
+    };
+    fs::write(arguments.out.join("report.html"), report::html(&history, &checked, &links))?;
+    let cell = Cell::from(&history, &checked, &commit());
+    fs::write(arguments.out.join("cell.json"), serde_json::to_string_pretty(&cell)?)?;
     for fault in &history.faults {
         let recovered = fault.recovered.map(|at| Duration::from_nanos(at - fault.ended));
         let outage = Duration::from_nanos(fault.outage);
@@ -143,11 +211,17 @@ fn run_one(arguments: &RunArguments, workplace: &Path) -> Result<ExitCode> {
     Ok(tell(&checked))
 }
 
+/// What is tested, as the version control names it.
+fn commit() -> String {
+    let named = orrery_jepsen::tool::run("git", &["describe", "--always", "--dirty"]);
+    named.map_or_else(|_| "unknown".to_owned(), |text| text.trim().to_owned())
+}
+
 /// Copies what members logged.
 fn keep_logs(from: &Path, to: &Path) -> Result<()> {
-    for entry in std::fs::read_dir(from)?.flatten() {
+    for entry in fs::read_dir(from)?.flatten() {
         if entry.path().extension().is_some_and(|extension| extension == "log") {
-            std::fs::copy(entry.path(), to.join(entry.file_name()))?;
+            fs::copy(entry.path(), to.join(entry.file_name()))?;
         }
     }
     Ok(())

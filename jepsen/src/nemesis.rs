@@ -70,6 +70,8 @@ pub enum Nemesis {
     Clock,
     Membership,
     Transfer,
+    /// The leader hands over and does not hear that somebody else leads.
+    TransferDeaf,
     Maintenance,
     Lag,
     Rolling,
@@ -195,6 +197,7 @@ impl Breaker {
             | Nemesis::Lag
             | Nemesis::Reset => self.cut(nemesis, led),
             Nemesis::PartitionFlapping => self.flap(led).await,
+            Nemesis::TransferDeaf => self.hand_over_deaf(led).await,
             Nemesis::Loss
             | Nemesis::Delay
             | Nemesis::Duplicate
@@ -237,6 +240,7 @@ impl Breaker {
             | Nemesis::PartitionOneWay
             | Nemesis::PartitionClients
             | Nemesis::PartitionFlapping
+            | Nemesis::TransferDeaf
             | Nemesis::Lag
             | Nemesis::Reset
             | Nemesis::Loss => self.clear_the_air(),

@@ -124,6 +124,11 @@ impl Workload {
         }
     }
 
+    /// Whether its checker must find it wrong, or the harness is broken.
+    pub fn must_fail(self) -> bool {
+        false
+    }
+
     /// Before anything is broken.
     ///
     /// # Errors The cluster does not take it.

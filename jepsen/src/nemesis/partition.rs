@@ -6,8 +6,9 @@ use anyhow::Result;
 use rand::{Rng, seq::SliceRandom};
 use tokio::time::sleep;
 
-use super::{Breaker, Broken, Nemesis};
+use super::{Breaker, Broken, Nemesis, START_DEADLINE};
 use crate::{
+    admin,
     history::MemberIndex,
     world::{Network, Side, Weather},
 };
@@ -113,6 +114,30 @@ impl Breaker {
         Ok(Broken {
             members: vec![one],
             detail: format!("{one} {how}"),
+            quorum_lives: false,
+            evidence: None,
+        })
+    }
+
+    /// Whoever takes over need not wait for the old leader's lease to end, and the old one does not
+    /// hear of it: it must not answer reads from what it knows.
+    pub(super) async fn hand_over_deaf(&mut self, led: Option<MemberIndex>) -> Result<Broken> {
+        let all = self.cluster.all();
+        let from = match led {
+            Some(led) => led,
+            None => admin::some_leader(&all, START_DEADLINE).await?,
+        };
+        let to = (from + self.random.random_range(1..all.len())) % all.len();
+        let others = all.iter().filter(|at| **at != from);
+        let cut = others.map(|other| (Side::Member(*other), Side::Member(from))).collect();
+        self.cluster.world.network.set(&Weather { cut, ..Weather::default() })?;
+        // It may never learn that it worked.
+        tokio::spawn(async move {
+            let _ = admin::move_leader(from, to).await;
+        });
+        Ok(Broken {
+            members: vec![from],
+            detail: format!("{from} hears nobody, and hands over to {to}"),
             quorum_lives: false,
             evidence: None,
         })
