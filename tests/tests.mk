@@ -57,3 +57,36 @@ gap: ## time without acknowledged writes when the leader is killed or stopped, b
 
 compose-test: ## deploy/compose.yml on a local engine, one container killed (root)
 	binary=$(TESTED_BIN) && deploy/test-compose.sh $$binary $(PEERS)/etcdctl
+
+# The harness under jepsen/: its binary, the library that shifts clocks, and the build with
+# failpoints. Built as the tests are, so that nothing is built twice.
+BROKEN := $(ORRERY)-failpoints
+JEPSEN := $(CARGO_TARGET_DIR)/release/jepsen
+
+.PHONY: jepsen jepsen-build jepsen-broken jepsen-probe jepsen-smoke jepsen-matrix jepsen-soak
+
+jepsen: ## how the harness of fault tests is used
+	@sed -n '/^## Commands/,/^## /p' jepsen/README.md | sed '$$d'
+
+jepsen-build: setup
+	@jepsen/install-tools.sh
+	@cargo build --release --quiet -p orrery-clockshim
+	@cargo test --release --quiet --no-run -p orrery-jepsen --test command_line
+	@cargo test --release --quiet --no-run --test command_line
+
+# The copy is made before the binary without failpoints takes its place again.
+jepsen-broken: setup
+	@cargo test --release --quiet --no-run --features failpoints --test command_line
+	@cp $(ORRERY) $(BROKEN)
+
+jepsen-probe: jepsen-build ## which faults this machine can do, and why not the others (root)
+	$(JEPSEN) probe
+
+jepsen-smoke: jepsen-broken jepsen-build ## eight short runs, and every broken build is found (root; SEED=)
+	$(JEPSEN) smoke --broken $(BROKEN) $(if $(SEED),--seed $(SEED))
+
+jepsen-matrix: jepsen-build ## the cells of the matrix that have no result yet (root; CELLS= for some)
+	ETCD=$${ETCD:-$(PEERS)/etcd} $(JEPSEN) matrix $(if $(CELLS),--cells $(CELLS))
+
+jepsen-soak: jepsen-build ## everything at once, for hours (root; HOURS=1)
+	$(JEPSEN) soak --hours $(or $(HOURS),1)
