@@ -166,6 +166,10 @@ fn run_one(arguments: &RunArguments, workplace: &Path) -> Result<ExitCode> {
         Kind::Etcd => arguments.etcd.clone().context("--etcd names etcd's binary")?,
     };
     let seed = arguments.seed.unwrap_or_else(rand::random);
+    let (members, nemesis) = (arguments.members, arguments.nemesis);
+    if !(1..=9).contains(&members) || !nemesis.is_for(members) {
+        bail!("--members={members}: {} needs from 3 to 9 members", nemesis.name());
+    }
     let mut server = Server::new(arguments.server, binary)?;
     if let Some(failpoints) = &arguments.failpoints {
         server.environment.push(("FAILPOINTS".to_owned(), failpoints.clone()));

@@ -85,6 +85,25 @@ impl Nemesis {
             .map_or_else(String::new, |value| value.get_name().to_owned())
     }
 
+    /// Whether a cluster of so many members can be broken so.
+    pub fn is_for(self, members: usize) -> bool {
+        members >= 3
+            || matches!(
+                self,
+                Nemesis::None
+                    | Nemesis::Kill
+                    | Nemesis::KillAll
+                    | Nemesis::Stop
+                    | Nemesis::Pause
+                    | Nemesis::Power
+                    | Nemesis::PowerAll
+                    | Nemesis::DiskSlow
+                    | Nemesis::Clock
+                    | Nemesis::Rolling
+                    | Nemesis::Maintenance
+            )
+    }
+
     pub fn every() -> &'static [Nemesis] {
         clap::ValueEnum::value_variants()
     }

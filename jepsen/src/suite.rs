@@ -185,12 +185,15 @@ fn tell(plan: &Plan, code: Option<i32>, out: &Path, say: &dyn Fn(&str)) {
     say(&format!("{}: {verdict}", plan.name()));
 }
 
-/// The first line of what was printed that tells of something that is not valid.
+/// What was printed of something that is not valid, and the beginning of its proof; violations
+/// first.
 fn found(out: &Path) -> String {
     let printed = fs::read_to_string(out.join("printed.txt")).unwrap_or_default();
-    let telling =
-        printed.lines().find(|line| line.contains("VIOLATED") || line.contains("UNKNOWN"));
-    telling.unwrap_or_default().chars().take(200).collect()
+    let lines: Vec<&str> = printed.lines().collect();
+    let telling = |word: &str| lines.iter().position(|line| line.contains(word));
+    let Some(at) = telling("VIOLATED").or_else(|| telling("UNKNOWN")) else { return String::new() };
+    let told: Vec<&str> = lines.iter().skip(at).take(2).copied().collect();
+    told.join(" ").chars().take(250).collect()
 }
 
 fn last(out: &Path) -> String {
