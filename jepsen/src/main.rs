@@ -217,7 +217,7 @@ fn run_one(arguments: &RunArguments, workplace: &Path) -> Result<ExitCode> {
 
 /// What is tested, as the version control names it.
 fn commit() -> String {
-    let named = orrery_jepsen::tool::run("git", &["describe", "--always", "--dirty"]);
+    let named = orrery_jepsen::tool::run("git", &["rev-parse", "--short", "HEAD"]);
     named.map_or_else(|_| "unknown".to_owned(), |text| text.trim().to_owned())
 }
 

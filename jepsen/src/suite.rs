@@ -108,12 +108,13 @@ fn is_found(control: &Control, places: &Places, say: &dyn Fn(&str)) -> Result<bo
 ///
 /// # Errors The harness can't do what it wants.
 pub fn matrix(places: &Places, limit: Option<usize>, say: &dyn Fn(&str)) -> Result<ExitCode> {
-    let _machine = isolate::machine()?;
     fs::create_dir_all(&places.results)?;
     let left = matrix::left(&places.results)?;
     say(&format!("{} of {} cells left", left.len(), matrix::cells().len()));
     let mut worst = 0;
     for plan in left.iter().take(limit.unwrap_or(usize::MAX)) {
+        // Others may have their turn between two cells.
+        let _machine = isolate::machine()?;
         let (code, out) = run(plan, &places.runs, &[])?;
         tell(plan, code, &out, say);
         worst = worst.max(code.unwrap_or(3));
@@ -132,11 +133,11 @@ pub fn matrix(places: &Places, limit: Option<usize>, say: &dyn Fn(&str)) -> Resu
 ///
 /// # Errors The harness can't do what it wants.
 pub fn soak(places: &Places, hours: f64, say: &dyn Fn(&str)) -> Result<ExitCode> {
-    let _machine = isolate::machine()?;
     fs::create_dir_all(&places.runs)?;
     let counter = places.runs.join("soak-segment");
     let (begin, mut worst) = (Instant::now(), 0);
     while begin.elapsed() < Duration::from_secs_f64(hours * 3600.0) {
+        let _machine = isolate::machine()?;
         let kept = fs::read_to_string(&counter).unwrap_or_default();
         let segment: u64 = kept.trim().parse().unwrap_or(0);
         let plan = Plan {
