@@ -67,6 +67,9 @@ pub struct CellFault {
     pub name: String,
     /// From its end to the next acknowledged write; `None` when there was none in time.
     pub recovery_s: Option<f64>,
+    /// The longest time in which nobody anywhere was answered, in seconds.
+    #[serde(default)]
+    pub outage_s: f64,
     pub hit_leader: bool,
     /// Whether anything shows that it took effect.
     pub took_effect: bool,
@@ -98,6 +101,7 @@ impl From<&Fault> for CellFault {
         CellFault {
             name: fault.name.clone(),
             recovery_s: figures::recovery(fault).map(seconds),
+            outage_s: seconds(fault.outage),
             hit_leader: fault.hit_leader,
             took_effect: fault.evidence.is_some(),
         }
@@ -253,6 +257,8 @@ struct Recovery {
     /// Median and greatest of when it did, in seconds.
     p50: Option<f64>,
     max: Option<f64>,
+    /// The longest time in which nobody was answered, in seconds.
+    outage: f64,
 }
 
 impl Recovery {
@@ -267,6 +273,7 @@ impl Recovery {
             never: those.len() - seconds.len(),
             p50: seconds.get(middle).copied(),
             max: seconds.last().copied(),
+            outage: those.iter().map(|one| one.outage_s).fold(0.0, f64::max),
         })
     }
 }

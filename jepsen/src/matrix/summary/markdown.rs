@@ -161,15 +161,16 @@ fn recovery(text: &mut String, cells: &[Cell]) {
         return;
     }
     text.push_str(
-        "\n## Recovery\n\nFrom the end of a fault to the next acknowledged write, in seconds; \
-         etcd's under the same workload, nemesis and seed where it was run.\n\n\
-         | workload | nemesis | members | seed | fault | times | p50 | max | not in time \
-         | etcd p50 | etcd max | etcd not in time |\n\
-         |---|---|---:|---:|---|---:|---:|---:|---:|---:|---:|---:|\n",
+        "\n## Recovery\n\nFrom the end of a fault to the next answer, and the longest time in which \
+         nobody anywhere was answered, in seconds; etcd's under the same workload, nemesis and \
+         seed where it was run.\n\n\
+         | workload | nemesis | members | seed | fault | times | p50 | max | silence | not in time \
+         | etcd p50 | etcd max | etcd silence | etcd not in time |\n\
+         |---|---|---:|---:|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n",
     );
     for Compared { cell, fault, ours, etcd } in compared {
         let show = |one: Option<Recovery>, of: fn(Recovery) -> Option<f64>| {
-            one.and_then(of).map_or("–".to_owned(), |seconds| format!("{seconds:.2}"))
+            one.and_then(of).map_or("–".to_owned(), |seconds| format!("{seconds:.3}"))
         };
         let never = |one: Option<Recovery>| match one {
             None | Some(Recovery { never: 0, .. }) => String::new(),
@@ -184,9 +185,11 @@ fn recovery(text: &mut String, cells: &[Cell]) {
             ours.map_or(0, |it| it.times).to_string(),
             show(ours, |it| it.p50),
             show(ours, |it| it.max),
+            show(ours, |it| Some(it.outage)),
             never(ours),
             show(etcd, |it| it.p50),
             show(etcd, |it| it.max),
+            show(etcd, |it| Some(it.outage)),
             never(etcd),
         ];
         let _ = writeln!(text, "| {} |", row.join(" | "));
