@@ -4,7 +4,7 @@ set -euo pipefail
 
 declare -A packages=(
     [ip]=iproute2 [tc]=iproute2 [nft]=nftables [iptables]=iptables [nsenter]=util-linux
-    [unshare]=util-linux [mkfs.ext4]=e2fsprogs [fallocate]=util-linux [perl]=perl-base
+    [unshare]=util-linux [setpriv]=util-linux [mkfs.ext4]=e2fsprogs [fallocate]=util-linux [perl]=perl-base
     [eatmydata]=eatmydata
 )
 missing=()

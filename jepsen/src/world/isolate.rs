@@ -9,6 +9,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
+use nix::sys::{prctl, signal::Signal};
 
 /// Set where the machine's lock is held by whoever started this.
 pub const LOCKED: &str = "ORRERY_JEPSEN_LOCKED";
@@ -33,13 +34,18 @@ pub fn run_inside() -> Result<ExitCode> {
     );
     let program = env::current_exe()?;
     let namespaces = ["--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"];
-    let status = Command::new("unshare")
+    if env::var_os(LOCKED).is_some() {
+        // A set of runs that is killed takes its run along.
+        prctl::set_pdeathsig(Signal::SIGKILL)?;
+    }
+    let status = Command::new("setpriv")
+        .args(["--pdeathsig", "KILL", "unshare"])
         .args(namespaces)
         .arg(program)
         .args(env::args_os().skip(1))
         .env(INSIDE, "1")
         .status()
-        .context("unshare")?;
+        .context("setpriv")?;
     let code = status.code().and_then(|code| u8::try_from(code).ok());
     Ok(ExitCode::from(code.unwrap_or(3)))
 }

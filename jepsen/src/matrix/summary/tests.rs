@@ -114,7 +114,10 @@ fn recovery_stands_beside_that_of_etcd_under_the_same_seed() {
         cell("etcd 3.6.0", &[Some(1_200), Some(1_200), Some(1_400)], Verdict::Valid),
     ];
     let text = results_markdown(&cells);
-    assert!(text.contains("| kill | 4 | 0.300 | 0.500 | 0.000 | **1** | 1.200 | 1.400 | 0.000 |  |"), "{text}");
+    assert!(
+        text.contains("| kill | 4 | 0.300 | 0.500 | 0.000 | **1** | 1.200 | 1.400 | 0.000 |  |"),
+        "{text}"
+    );
     assert!(text.contains("**1 cell: 1 valid, 0 violated, 0 unknown.**"), "{text}");
     let html = index_html(&cells);
     check(&html);
