@@ -291,7 +291,7 @@ impl Server {
             Request::Watch { stream, create } => {
                 let fragment = create.fragment;
                 let create = RequestUnion::CreateRequest(create);
-                match self.streams.get(&stream) {
+                match self.streams.get_mut(&stream) {
                     Some(stream) => stream.send(create).await,
                     None => {
                         let opened = WatchStream::open(self.channel.clone(), create).await?;

@@ -38,6 +38,8 @@ pub(crate) struct WatchStream {
     /// Revision of the newest event of each watcher.
     seen: BTreeMap<i64, i64>,
     pub(crate) fragment: bool,
+    /// Watchers that were to be canceled since the stream was last known to be quiet.
+    cancels: usize,
 }
 
 pub(crate) fn ended() -> Status {
@@ -60,10 +62,12 @@ impl WatchStream {
             watchers: 0,
             seen: BTreeMap::new(),
             fragment: false,
+            cancels: 0,
         })
     }
 
-    pub(crate) async fn send(&self, union: RequestUnion) {
+    pub(crate) async fn send(&mut self, union: RequestUnion) {
+        self.cancels += usize::from(matches!(union, RequestUnion::CancelRequest(_)));
         let request = WatchRequest { request_union: Some(union) };
         // A stream that has ended says so where its responses are read.
         let _ = self.requests.send(request).await;
@@ -98,6 +102,21 @@ impl WatchStream {
     /// Waits until nothing more is under way: a server tells progress only behind all events. It
     /// tells none while a watcher cannot have progress, so it may have to be quiet for some time.
     pub(crate) async fn settle(&mut self) -> Result<(), Status> {
+        self.hear_all_events().await?;
+        // In etcd progress may overtake the answer to a cancel, and one of nobody has none.
+        let end = Instant::now() + ATTEMPT * QUIET_ATTEMPTS;
+        while self.cancels > self.controls.iter().filter(|control| control.canceled).count() {
+            match timeout_at(end, self.receive()).await {
+                Ok(received) => received?,
+                Err(_) => break,
+            }
+        }
+        self.cancels = 0;
+        self.controls.retain(|response| !is_progress(response));
+        Ok(())
+    }
+
+    async fn hear_all_events(&mut self) -> Result<(), Status> {
         let mut quiet = 0;
         while quiet < QUIET_ATTEMPTS {
             quiet += 1;
