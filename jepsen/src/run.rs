@@ -196,6 +196,7 @@ fn worker(plan: &Plan, recorder: &Recorder, shared: &Arc<Shared>, number: usize)
     let seed = plan.seed.wrapping_mul(1_000).wrapping_add(number as u64);
     Worker {
         number,
+        members: plan.members,
         client: Client::new(recorder.clone(), number % plan.members),
         random: StdRng::seed_from_u64(seed),
         shared: shared.clone(),
