@@ -263,3 +263,19 @@ impl Worker {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::ValueEnum;
+
+    use super::*;
+
+    #[test]
+    fn a_history_names_a_workload_as_whoever_runs_it_does() {
+        assert_eq!(Workload::ALL, Workload::value_variants());
+        for workload in Workload::ALL {
+            let named = Workload::from_str(workload.name(), false);
+            assert_eq!(named, Ok(workload));
+        }
+    }
+}

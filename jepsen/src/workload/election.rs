@@ -26,10 +26,10 @@ const OBSERVERS: usize = 4;
 const PROCLAMATIONS_MAX: u32 = 6;
 
 /// Between two proclamations, in milliseconds.
-const THOUGHT: std::ops::Range<u64> = 10..100;
+const THOUGHT: std::ops::Range<u64> = 5..50;
 
 /// Of all proclamations, so many are by somebody who has slept until its lease was over.
-const OUTLIVING: f64 = 0.03;
+const OUTLIVING: f64 = 0.02;
 
 /// Of all proclamations, so many come after the lease was renewed.
 const KEPT: f64 = 0.3;
