@@ -67,6 +67,12 @@ pub fn all(history: &History, workload: Workload) -> Vec<Checked> {
         Workload::Wr => checked.push(transactions::check_wr(history)),
         Workload::Bank => checked.push(bank::check(history)),
         Workload::Lease => checked.push(lease::check(history)),
+        Workload::LockFenced => checked.push(lock::check(history)),
+        // What it is run for is that this one is violated.
+        Workload::LockUnfenced => checked.push(lock::check_unfenced(history)),
+        Workload::Session => checked.push(session::check(history)),
+        Workload::Serializable => checked.push(session::check_serializable(history)),
+        Workload::Election => checked.push(election::check(history)),
         // Replay and watch are what checks these.
         Workload::Mix | Workload::Watch => {}
     }

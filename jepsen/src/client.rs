@@ -23,9 +23,15 @@ use crate::{
 };
 
 /// Longer than an answer takes when nothing is broken, shorter than a fault.
-const TIMEOUT: Duration = Duration::from_secs(2);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(2);
 
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// What the services for locks and elections say to whom nothing is left of what it had.
+const LOST: [&str; 3] = ["mutex: session is expired", "election: not leader", NO_LEADER];
+
+/// The answer to who leads while nobody does.
+pub(crate) const NO_LEADER: &str = "election: no leader";
 
 /// Why there is no answer.
 #[derive(Clone, Debug, PartialEq)]
@@ -231,6 +237,7 @@ fn had_no_effect(status: &Status) -> bool {
         | Code::OutOfRange
         | Code::Unimplemented
         | Code::Unauthenticated => true,
+        Code::Unknown if LOST.contains(&status.message()) => true,
         Code::Unavailable | Code::Unknown | Code::Internal => never_connected(status),
         Code::Ok | Code::Cancelled | Code::DeadlineExceeded | Code::Aborted | Code::DataLoss => {
             false
@@ -266,5 +273,7 @@ mod tests {
         assert!(!had_no_effect(&Status::deadline_exceeded("")));
         assert!(!had_no_effect(&Status::unavailable("etcdserver: request timed out")));
         assert!(had_no_effect(&Status::failed_precondition("etcdserver: too many operations")));
+        assert!(!had_no_effect(&Status::unknown("transport error")));
+        assert!(had_no_effect(&Status::unknown("election: not leader")));
     }
 }

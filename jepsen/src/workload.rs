@@ -4,10 +4,15 @@
 mod append;
 mod bank;
 mod counter;
+mod election;
 mod guarded;
 mod lease;
+mod leased;
+mod lock;
 mod mix;
 mod register;
+mod serializable;
+mod session;
 mod set;
 mod watch;
 
@@ -47,6 +52,16 @@ pub enum Workload {
     Watch,
     /// Leases that are kept for some time and then left to expire.
     Lease,
+    /// A lock, and adds that are carried out only while whoever has it does.
+    LockFenced,
+    /// A lock, and adds that rely on it alone: some must be lost, or nothing would be found.
+    LockUnfenced,
+    /// Clients that go from member to member, and read what they and others wrote.
+    Session,
+    /// Reads without a quorum, by clients that stay at a member.
+    Serializable,
+    /// Candidates, leaders and their observers.
+    Election,
 }
 
 /// What the clients of a run share.
@@ -92,13 +107,15 @@ impl Shared {
 pub struct Worker {
     /// Which of the clients it is, from 0 on.
     pub number: usize,
+    /// How many members there are to go to.
+    pub members: usize,
     pub client: Client,
     pub random: StdRng,
     pub shared: Arc<Shared>,
 }
 
 impl Workload {
-    pub const ALL: [Workload; 9] = [
+    pub const ALL: [Workload; 14] = [
         Workload::Register,
         Workload::Set,
         Workload::Counter,
@@ -108,6 +125,11 @@ impl Workload {
         Workload::Mix,
         Workload::Watch,
         Workload::Lease,
+        Workload::LockFenced,
+        Workload::LockUnfenced,
+        Workload::Session,
+        Workload::Serializable,
+        Workload::Election,
     ];
 
     pub fn name(self) -> &'static str {
@@ -121,6 +143,11 @@ impl Workload {
             Workload::Mix => "mix",
             Workload::Watch => "watch",
             Workload::Lease => "lease",
+            Workload::LockFenced => "lock-fenced",
+            Workload::LockUnfenced => "lock-unfenced",
+            Workload::Session => "session",
+            Workload::Serializable => "serializable",
+            Workload::Election => "election",
         }
     }
 
@@ -142,7 +169,12 @@ impl Workload {
             | Workload::Wr
             | Workload::Mix
             | Workload::Watch
-            | Workload::Lease => Ok(()),
+            | Workload::Lease
+            | Workload::LockFenced
+            | Workload::LockUnfenced
+            | Workload::Session
+            | Workload::Serializable
+            | Workload::Election => Ok(()),
         }
     }
 
@@ -158,6 +190,11 @@ impl Workload {
             Workload::Mix => mix::step(worker).await,
             Workload::Watch => watch::step(worker).await,
             Workload::Lease => lease::step(worker).await,
+            Workload::LockFenced => lock::step(worker, lock::Kind::Fenced).await,
+            Workload::LockUnfenced => lock::step(worker, lock::Kind::Unfenced).await,
+            Workload::Session => session::step(worker).await,
+            Workload::Serializable => serializable::step(worker).await,
+            Workload::Election => election::step(worker).await,
         }
     }
 
@@ -169,12 +206,17 @@ impl Workload {
             Workload::Set => set::end(worker).await,
             Workload::Counter => counter::end(worker).await,
             Workload::Bank => bank::end(worker).await,
+            Workload::LockFenced => lock::end(worker, lock::Kind::Fenced).await,
+            Workload::LockUnfenced => lock::end(worker, lock::Kind::Unfenced).await,
             Workload::Register
             | Workload::Append
             | Workload::Wr
             | Workload::Mix
             | Workload::Watch
-            | Workload::Lease => Ok(()),
+            | Workload::Lease
+            | Workload::Session
+            | Workload::Serializable
+            | Workload::Election => Ok(()),
         }
     }
 
@@ -224,5 +266,21 @@ impl Worker {
             revision,
             error,
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::ValueEnum;
+
+    use super::*;
+
+    #[test]
+    fn a_history_names_a_workload_as_whoever_runs_it_does() {
+        assert_eq!(Workload::ALL, Workload::value_variants());
+        for workload in Workload::ALL {
+            let named = Workload::from_str(workload.name(), false);
+            assert_eq!(named, Ok(workload));
+        }
     }
 }

@@ -45,6 +45,11 @@ pub(super) fn unchanged(key: &str, revision: i64) -> Compare {
     compare(key, CompareTarget::Mod, TargetUnion::ModRevision(revision))
 }
 
+/// Holds while a key is there that was made at this revision, and was not deleted since.
+pub(super) fn created(key: &str, revision: i64) -> Compare {
+    compare(key, CompareTarget::Create, TargetUnion::CreateRevision(revision))
+}
+
 pub(super) fn has_value(key: &str, value: String) -> Compare {
     compare(key, CompareTarget::Value, TargetUnion::Value(value.into()))
 }
