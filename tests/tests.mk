@@ -82,7 +82,7 @@ jepsen-broken: setup
 jepsen-probe: jepsen-build ## which faults this machine can do, and why not the others (root)
 	$(JEPSEN) probe
 
-jepsen-smoke: jepsen-broken jepsen-build ## eight short runs, and every broken build is found (root; SEED=)
+jepsen-smoke: jepsen-broken jepsen-build ## ten short runs, and every broken build is found (root; SEED=)
 	$(JEPSEN) smoke --broken $(BROKEN) $(if $(SEED),--seed $(SEED))
 
 jepsen-matrix: jepsen-build ## the cells of the matrix that have no result yet (root; CELLS= for some)

@@ -195,3 +195,24 @@ pub struct Ending {
     /// Leaders there were, by term.
     pub leaders: BTreeMap<u64, MemberIndex>,
 }
+
+impl History {
+    /// When answers came that show that a quorum works, each with when it was asked for, in order.
+    /// A serializable read needs nobody else, and shows nothing.
+    pub fn signs_of_life(&self) -> Vec<(Nanos, Nanos)> {
+        let alone = |request: &Request| match request {
+            Request::Range(range) => range.serializable,
+            _ => false,
+        };
+        let calls = self.calls.iter().filter(|call| matches!(call.outcome, Outcome::Ok(_)));
+        let calls = calls.filter(|call| !alone(&call.request));
+        let mut signs: Vec<_> = calls.map(|call| (call.ended, call.began)).collect();
+        if self.calls.is_empty() {
+            // A history that somebody wrote by hand.
+            let steps = self.steps.iter().filter(|step| step.kind == Kind::Ok);
+            signs.extend(steps.map(|step| (step.ended, step.began)));
+        }
+        signs.sort_unstable();
+        signs
+    }
+}

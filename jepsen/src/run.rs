@@ -21,7 +21,7 @@ use crate::{
     check::{self, Checked, replay},
     client::{Client, Failed},
     cluster::Cluster,
-    history::{History, Kind, MemberIndex, Nanos, Run, Step},
+    history::{History, Kind, MemberIndex, Run},
     nemesis::{Breaker, Nemesis, START_DEADLINE},
     observer::{self, Observer},
     recorder::Recorder,
@@ -297,17 +297,8 @@ fn examine(recorder: &Recorder, cluster: &mut Cluster) {
 
 /// A fault is over when a request that was sent after its end is answered.
 fn note_recoveries(history: &mut History) {
-    let History { run, faults, steps, .. } = history;
-    let reads_alone = run.workload == Workload::Serializable.name();
-    // Old answers are no sign of life, nor are those of a member that asks no other.
-    let alive = |step: &&Step| {
-        let is_alone = matches!(&*step.f, "stale-get" | "old-list");
-        let is_alone = is_alone || reads_alone && step.f == "read";
-        step.kind == Kind::Ok && step.revision > 0 && !is_alone
-    };
-    let mut answered: Vec<(Nanos, Nanos)> =
-        steps.iter().filter(alive).map(|step| (step.ended, step.began)).collect();
-    answered.sort_unstable();
+    let answered = history.signs_of_life();
+    let History { faults, steps, .. } = history;
     for fault in faults {
         let after = answered.iter().filter(|(_, began)| *began >= fault.ended);
         fault.recovered = after.map(|(ended, _)| *ended).min();

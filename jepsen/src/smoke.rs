@@ -12,13 +12,15 @@ pub struct Smoke {
 }
 
 /// Each workload at least once, and each kind of fault.
-pub const RUNS: [Smoke; 8] = [
+pub const RUNS: [Smoke; 10] = [
     smoke(Workload::Register, Nemesis::PartitionLeader, 15),
     smoke(Workload::Append, Nemesis::Kill, 15),
     smoke(Workload::Set, Nemesis::PowerAll, 15),
     smoke(Workload::Watch, Nemesis::Rolling, 15),
     smoke(Workload::Bank, Nemesis::Pause, 15),
     smoke(Workload::Lease, Nemesis::Transfer, 15),
+    smoke(Workload::LockFenced, Nemesis::Pause, 12),
+    smoke(Workload::Election, Nemesis::Kill, 12),
     smoke(Workload::Mix, Nemesis::Membership, 15),
     smoke(Workload::Mix, Nemesis::All, 20),
 ];
@@ -37,9 +39,11 @@ pub enum Broken {
     WithoutSyncing,
     /// The server's own failpoint, and what it does.
     Failpoint(&'static str),
+    /// Nothing: clients rely on what no server can give.
+    Clients,
 }
 
-pub const CONTROLS: [Control; 6] = [
+pub const CONTROLS: [Control; 7] = [
     Control {
         what: "nothing is synced",
         how: Broken::WithoutSyncing,
@@ -69,6 +73,11 @@ pub const CONTROLS: [Control; 6] = [
         what: "a revision is used twice",
         how: Broken::Failpoint("revision-reused=return"),
         smoke: smoke(Workload::Mix, Nemesis::None, 8),
+    },
+    Control {
+        what: "clients rely on a lock alone",
+        how: Broken::Clients,
+        smoke: smoke(Workload::LockUnfenced, Nemesis::Pause, 12),
     },
 ];
 

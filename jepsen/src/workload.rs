@@ -153,7 +153,7 @@ impl Workload {
 
     /// Whether its checker must find it wrong, or the harness is broken.
     pub fn must_fail(self) -> bool {
-        false
+        self == Workload::LockUnfenced
     }
 
     /// Before anything is broken.

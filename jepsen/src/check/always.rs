@@ -6,7 +6,7 @@ mod availability;
 use std::collections::BTreeMap;
 
 use super::{Checked, Findings, findings::seconds};
-use crate::history::{Fault, History, Kind, MemberIndex, Nanos, Outcome};
+use crate::history::{Fault, History, MemberIndex, Nanos};
 
 /// From the end of a fault, or of the last one that left no quorum, to the next write.
 pub const RECOVERY_MAX: Nanos = 30_000_000_000;
@@ -19,7 +19,8 @@ const NO_NEMESIS: &[&str] = &["", "none"];
 
 /// One verdict for each of the five questions.
 pub fn check(history: &History) -> Vec<Checked> {
-    let acknowledged = acknowledged(history);
+    let signs = history.signs_of_life().into_iter();
+    let acknowledged: Vec<Nanos> = signs.map(|(ended, _)| ended).collect();
     vec![
         hashes(history),
         alive(history),
@@ -27,15 +28,6 @@ pub fn check(history: &History) -> Vec<Checked> {
         availability::check(history, &acknowledged),
         coverage(history, acknowledged.len()),
     ]
-}
-
-/// When clients were told that something was done, in order.
-fn acknowledged(history: &History) -> Vec<Nanos> {
-    let steps = history.steps.iter().filter(|step| step.kind == Kind::Ok).map(|step| step.ended);
-    let calls = history.calls.iter().filter(|call| matches!(call.outcome, Outcome::Ok(_)));
-    let mut moments: Vec<Nanos> = steps.chain(calls.map(|call| call.ended)).collect();
-    moments.sort_unstable();
-    moments
 }
 
 /// All members have the same key space at one revision.
