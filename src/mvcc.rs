@@ -102,7 +102,7 @@ impl View {
     /// HashKV at `to` as it was before the store was compacted there, when `from` was the floor.
     /// Right as long as nothing above `from` has been removed.
     pub fn hash_before(&self, from: Option<Revision>, to: Revision) -> Result<HashKv, Error> {
-        hash::hash_at(&self.snapshot, from, to)
+        hash::hash_before(&self.snapshot, from, to)
     }
 
     /// What happened to the keys of `ranges` from revision `from` on, oldest first, without

@@ -19,17 +19,30 @@ pub(super) fn hash_kv(rows: &dyn Rows, head: Head, revision: i64) -> Result<Hash
         let hash = crc32c::crc32c(BUCKET);
         return Ok(HashKv { hash, compact_revision: head.floor, hash_revision: revision });
     }
-    hash_at(rows, head.floor, head.readable(revision)?)
+    hash_at(rows, head.floor, head.readable(revision)?, false)
 }
 
-/// The same at a revision that is there, as when the store was compacted at `floor`.
-pub(super) fn hash_at(
+/// The hash that a compaction at this revision leaves, when the store was compacted at `floor`
+/// before.
+pub(super) fn hash_before(
     rows: &dyn Rows,
     floor: Option<Revision>,
     at: Revision,
 ) -> Result<HashKv, Error> {
+    // Of what is current, a compaction counts the deletions at its own revision, too.
+    let deletes = deletes_at(rows, at)?;
+    hash_at(rows, floor, at, deletes)
+}
+
+/// The same at a revision that is there. `deletes`: etcd counts deletions to what is current then.
+fn hash_at(
+    rows: &dyn Rows,
+    floor: Option<Revision>,
+    at: Revision,
+    deletes: bool,
+) -> Result<HashKv, Error> {
     let kept = match floor {
-        Some(floor) => kept_below(rows, floor, at)?,
+        Some(floor) => kept_below(rows, floor, at, deletes)?,
         None => Vec::new(),
     };
     let hash = hash(rows, floor, at, &kept)?;
@@ -38,15 +51,16 @@ pub(super) fn hash_at(
 
 /// The versions at or below the floor that are hashed, in order: those that are current at `at`.
 ///
-/// When no key exists at `at`, etcd hashes whatever its compaction has left: what was current at
-/// the floor.
+/// When nothing is current at `at`, etcd hashes whatever its compaction has left: what was current
+/// at the floor.
 fn kept_below(
     rows: &dyn Rows,
     floor: Revision,
     at: Revision,
+    deletes: bool,
 ) -> Result<Vec<SubRevision>, storage::Error> {
     let (mut kept, any) = current(rows, floor, at)?;
-    if !any {
+    if !any && !deletes {
         kept = current(rows, floor, floor)?.0;
     }
     kept.sort_unstable();
@@ -69,6 +83,22 @@ fn current(
         }
     }
     Ok((kept, any))
+}
+
+/// Whether a key was deleted at this revision.
+fn deletes_at(rows: &dyn Rows, at: Revision) -> Result<bool, storage::Error> {
+    let mut cursor = rows.cursor(Table::Revisions);
+    cursor.seek(&tables::revision_key(SubRevision { main: at, sub: 0 }))?;
+    while let Some((key, row)) = cursor.row() {
+        if history::parse_key(key)?.main > at {
+            break;
+        }
+        if history::split(row)?.0 {
+            return Ok(true);
+        }
+        cursor.step()?;
+    }
+    Ok(false)
 }
 
 fn hash(
