@@ -71,8 +71,7 @@ jepsen: ## how the harness of fault tests is used
 jepsen-build: setup
 	@jepsen/install-tools.sh
 	@cargo build --release --quiet -p orrery-clockshim
-	@cargo test --release --quiet --no-run -p orrery-jepsen --test command_line
-	@cargo test --release --quiet --no-run --test command_line
+	@cargo test --release --quiet --no-run --workspace
 
 # The copy is made before the binary without failpoints takes its place again.
 jepsen-broken: setup
