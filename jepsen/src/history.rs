@@ -12,11 +12,16 @@ mod wire;
 
 use std::collections::BTreeMap;
 
-use orrery::proto::etcdserverpb::{WatchCreateRequest, WatchResponse};
+use orrery::proto::etcdserverpb::{ResponseHeader, WatchCreateRequest, WatchResponse};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 pub use calls::{Answer, Request};
+
+/// The revision that a header gives; 0 without one.
+pub fn revision(header: Option<&ResponseHeader>) -> i64 {
+    header.map_or(0, |header| header.revision)
+}
 
 /// Nanoseconds since the run began.
 pub type Nanos = u64;

@@ -69,10 +69,7 @@ pub fn cells() -> Vec<Plan> {
 impl Plan {
     /// The arguments of `jepsen run` for it.
     pub fn arguments(&self, out: &Path) -> Vec<String> {
-        let server = match self.server {
-            Kind::Orrery => "orrery",
-            Kind::Etcd => "etcd",
-        };
+        let server = self.server.name();
         let numbers = [
             ("--members", self.members as u64),
             ("--seconds", self.seconds),
@@ -92,17 +89,14 @@ impl Plan {
 
     /// A name for its directory and its result.
     pub fn name(&self) -> String {
-        let server = match self.server {
-            Kind::Orrery => "orrery",
-            Kind::Etcd => "etcd",
-        };
+        let server = self.server.name();
         let (workload, nemesis) = (self.workload.name(), self.nemesis.name());
         format!("{server}-{workload}-{nemesis}-{}-{}", self.seed, self.members)
     }
 
     fn is_done(&self, cells: &[Cell]) -> bool {
         cells.iter().any(|cell| {
-            cell.server.starts_with("etcd") == (self.server == Kind::Etcd)
+            cell.server.starts_with(self.server.name())
                 && cell.workload == self.workload.name()
                 && cell.nemesis == self.nemesis.name()
                 && (cell.seed, cell.members) == (self.seed, self.members)

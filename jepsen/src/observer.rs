@@ -93,7 +93,7 @@ impl Observer {
             // More of the revision may follow in another fragment.
             *next = (*next).max(newest.mod_revision + i64::from(!response.fragment));
         } else if !response.created && !response.canceled {
-            let revision = response.header.as_ref().map_or(0, |header| header.revision);
+            let revision = crate::history::revision(response.header.as_ref());
             *next = (*next).max(revision + 1);
         }
         if response.canceled {

@@ -20,6 +20,15 @@ pub enum Kind {
     Etcd,
 }
 
+impl Kind {
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Orrery => "orrery",
+            Kind::Etcd => "etcd",
+        }
+    }
+}
+
 #[derive(Clone, Debug)]
 pub struct Server {
     pub kind: Kind,

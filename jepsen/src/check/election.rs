@@ -156,7 +156,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::check::sketch::{fail, info, ok, sequence, unknown, valid, violated};
+    use crate::check::sketch::{fail, info, mutated, ok, sequence, unknown, valid, violated};
 
     fn campaign(value: &str, revision: i64) -> Step {
         let key = format!("election/{revision}");
@@ -198,9 +198,7 @@ mod tests {
     #[test]
     fn every_mutation_is_found() {
         let check = |at: usize, step: Step, words: &str| {
-            let mut steps = some_history();
-            steps[at] = step;
-            violated(check(&sequence(steps)), words);
+            violated(check(&mutated(some_history(), at, step)), words);
         };
         let same = ok("campaign", json!("c"), json!({"key": "other", "revision": 5, "lease": 8}));
         check(5, same.by(1), "two leaders at one revision");

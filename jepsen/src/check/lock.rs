@@ -144,7 +144,9 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::check::sketch::{fail, info, ok, sequence, simulate, unknown, valid, violated};
+    use crate::check::sketch::{
+        fail, info, mutated, ok, sequence, simulate, unknown, valid, violated,
+    };
 
     fn acquire(revision: i64) -> Step {
         let key = format!("lock/{revision}");
@@ -188,9 +190,7 @@ mod tests {
     #[test]
     fn every_mutation_is_found() {
         let check = |at: usize, step: Step, words: &str| {
-            let mut steps = some_history();
-            steps[at] = step;
-            violated(check(&sequence(steps)), words);
+            violated(check(&mutated(some_history(), at, step)), words);
         };
         check(7, last(json!([3])), "1 is lost");
         check(7, last(json!([3, 1, 3])), "3 is there twice");

@@ -168,7 +168,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::check::sketch::{fail, info, ok, sequence, unknown, valid, violated};
+    use crate::check::sketch::{fail, info, mutated, ok, sequence, unknown, valid, violated};
 
     fn read(value: Value, version: i64, modified: i64) -> Step {
         let result = json!({"value": value, "version": version, "mod": modified});
@@ -204,9 +204,7 @@ mod tests {
     #[test]
     fn every_mutation_is_found() {
         let check = |at: usize, step: Step, words: &str| {
-            let mut steps = some_history();
-            steps[at] = step;
-            violated(super::check(&sequence(steps)), words);
+            violated(super::check(&mutated(some_history(), at, step)), words);
         };
         check(5, read(json!(3), 1, 2), "there can't come"); // stale
         check(5, read(json!(1), 2, 7), "there can't come"); // a failed swap showed

@@ -182,7 +182,7 @@ fn same(call: &Call, answer: &Answer, expected: &Answer) -> Result<(), String> {
             }
             _ => return answer,
         };
-        let revision = header.as_ref().map_or(0, |header| header.revision);
+        let revision = crate::history::revision(header.as_ref());
         *header = Some(ResponseHeader { revision, ..Default::default() });
         answer
     };

@@ -142,7 +142,7 @@ mod tests {
     use super::*;
     use crate::check::{
         Verdict,
-        sketch::{fail, fault, info, ok, sequence, simulate, unknown, valid, violated},
+        sketch::{fail, fault, info, mutated, ok, sequence, simulate, unknown, valid, violated},
     };
 
     fn write(value: i64) -> Step {
@@ -182,9 +182,7 @@ mod tests {
     #[test]
     fn every_mutation_is_found() {
         let check = |at: usize, step: Step, words: &str| {
-            let mut steps = some_history();
-            steps[at] = step;
-            violated(check(&sequence(steps)), words);
+            violated(check(&mutated(some_history(), at, step)), words);
         };
         check(2, ok("read", json!(null), json!(null)).of("s1"), "its own write is not read");
         check(7, read(1), "back in time");

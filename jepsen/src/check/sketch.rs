@@ -153,3 +153,9 @@ pub(crate) fn simulate<State: Default>(
     steps.sort_by_key(|step| step.ended);
     History { steps, ..History::default() }
 }
+
+/// The history of some steps one after the other, one of them exchanged for another.
+pub(super) fn mutated(mut steps: Vec<Step>, at: usize, step: Step) -> History {
+    steps[at] = step;
+    sequence(steps)
+}

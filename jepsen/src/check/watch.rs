@@ -124,7 +124,7 @@ impl Told {
         request: &WatchCreateRequest,
         created: &WatchResponse,
     ) -> Vec<&(Event, Option<KeyValue>)> {
-        let now = created.header.as_ref().map_or(0, |header| header.revision);
+        let now = crate::history::revision(created.header.as_ref());
         let from = if request.start_revision > 0 { request.start_revision } else { now + 1 };
         let range = KeyRange::from_wire(request.key.clone(), request.range_end.clone());
         let filtered = |event: &Event| {
@@ -143,7 +143,7 @@ impl Told {
 
 impl Reading<'_> {
     fn read(&mut self, response: &WatchResponse) -> Result<(), String> {
-        let header = response.header.as_ref().map_or(0, |header| header.revision);
+        let header = crate::history::revision(response.header.as_ref());
         for event in &response.events {
             let Some((expected, before)) = self.expected.get(self.told) else {
                 return Err(format!("an event that never happened: {event:?}"));
@@ -202,7 +202,7 @@ impl Reading<'_> {
     }
 
     fn pass_bookmark(&mut self, response: &WatchResponse) -> Result<(), String> {
-        let bookmark = response.header.as_ref().map_or(0, |header| header.revision);
+        let bookmark = crate::history::revision(response.header.as_ref());
         if let Some((next, _)) = self.expected.get(self.told)
             && revision(next) <= bookmark
         {

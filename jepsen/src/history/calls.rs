@@ -95,6 +95,6 @@ kinds! {
 impl Answer {
     /// The revision that the answer's header gives; 0 without one.
     pub fn revision(&self) -> i64 {
-        self.header().map_or(0, |header| header.revision)
+        super::revision(self.header())
     }
 }

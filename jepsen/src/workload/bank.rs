@@ -90,7 +90,7 @@ async fn read(worker: &mut Worker, f: &'static str, revision: i64) -> Result<(),
             let balance = guarded::text(&kv.value).parse::<i64>().ok();
             (guarded::text(&kv.key), json!(balance))
         });
-        (Value::Object(accounts.collect()), guarded::revision(&response))
+        (Value::Object(accounts.collect()), guarded::revision(response.header.as_ref()))
     });
     let outcome = ended.as_ref().map(drop).map_err(Clone::clone);
     worker.end(begun, ended);

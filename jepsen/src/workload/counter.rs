@@ -53,7 +53,8 @@ async fn add(worker: &mut Worker, amount: i64) -> Result<i64, Failed> {
 async fn read(worker: &mut Worker, f: &'static str) -> Result<(), Failed> {
     let begun = worker.begin(f, None, json!(null));
     let answered = worker.client.call::<RangeResponse>(guarded::get(KEY)).await;
-    let ended = answered.map(|response| (json!(number(&response).0), guarded::revision(&response)));
+    let ended = answered
+        .map(|response| (json!(number(&response).0), guarded::revision(response.header.as_ref())));
     let outcome = ended.as_ref().map(drop).map_err(Clone::clone);
     worker.end(begun, ended);
     outcome

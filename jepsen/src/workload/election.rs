@@ -67,7 +67,7 @@ async fn observe(worker: &mut Worker) {
                 let value = guarded::text(&kv.value);
                 json!({ "revision": kv.create_revision, "value": value })
             });
-            Ok((json!(leader), response.header.map_or(0, |header| header.revision)))
+            Ok((json!(leader), guarded::revision(response.header.as_ref())))
         }
         Err(failed) if failed.failure().message == NO_LEADER => Ok((json!(null), 0)),
         Err(failed) => Err(failed),
@@ -86,7 +86,7 @@ async fn campaign(worker: &mut Worker, lease: &Lease) -> Option<LeaderKey> {
         let leader = response.leader.unwrap_or_default();
         let key = guarded::text(&leader.key);
         let result = json!({ "key": key, "revision": leader.rev, "lease": leader.lease });
-        (result, response.header.map_or(0, |header| header.revision))
+        (result, guarded::revision(response.header.as_ref()))
     });
     worker.end(begun, ended);
     leader
@@ -115,7 +115,7 @@ async fn proclaim(worker: &mut Worker, leader: &LeaderKey) -> Result<(), Failed>
     let request = ProclaimRequest { leader: Some(leader.clone()), value: Bytes::from(words) };
     let answered = worker.client.call::<ProclaimResponse>(request).await;
     let outcome = answered.as_ref().map(drop).map_err(Clone::clone);
-    let revision = |response: ProclaimResponse| response.header.map_or(0, |header| header.revision);
+    let revision = |response: ProclaimResponse| guarded::revision(response.header.as_ref());
     worker.end(begun, answered.map(|response| (json!(null), revision(response))));
     outcome
 }
@@ -124,7 +124,7 @@ async fn resign(worker: &mut Worker, leader: LeaderKey) {
     let begun = worker.begin("resign", None, json!(null));
     let request = ResignRequest { leader: Some(leader) };
     let answered = worker.client.call::<ResignResponse>(request).await;
-    let revision = |response: ResignResponse| response.header.map_or(0, |header| header.revision);
+    let revision = |response: ResignResponse| guarded::revision(response.header.as_ref());
     worker.end(begun, answered.map(|response| (json!(null), revision(response))));
 }
 

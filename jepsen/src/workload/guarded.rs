@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use orrery::proto::{
     etcdserverpb::{
-        Compare, PutRequest, RangeRequest, RangeResponse, RequestOp, TxnRequest, TxnResponse,
+        Compare, PutRequest, RangeRequest, RequestOp, TxnRequest, TxnResponse,
         compare::{CompareResult, CompareTarget, TargetUnion},
         request_op::Request,
         response_op::Response,
@@ -17,6 +17,8 @@ use crate::{
     client::{Client, Failed},
     history::Failure,
 };
+
+pub(super) use crate::history::revision;
 
 /// Why a guarded write was not carried out, in Jepsen's words.
 pub(super) fn refused() -> Failed {
@@ -76,7 +78,7 @@ pub(super) async fn read(
     let ranges = keys.iter().map(|key| operation(Request::RequestRange(get(key))));
     let request = TxnRequest { success: ranges.collect(), ..Default::default() };
     let response: TxnResponse = client.call(request).await?;
-    let revision = response.header.as_ref().map_or(0, |header| header.revision);
+    let revision = revision(response.header.as_ref());
     let ranges = response.responses.into_iter().filter_map(|response| match response.response {
         Some(Response::ResponseRange(range)) => Some(range.kvs),
         _ => None,
@@ -95,15 +97,11 @@ pub(super) async fn write(
     let request = TxnRequest { compare: compares, success, ..Default::default() };
     let response: TxnResponse = client.call(request).await?;
     match response.succeeded {
-        true => Ok(response.header.map_or(0, |header| header.revision)),
+        true => Ok(revision(response.header.as_ref())),
         false => Err(refused()),
     }
 }
 
 pub(super) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
-}
-
-pub(super) fn revision(response: &RangeResponse) -> i64 {
-    response.header.as_ref().map_or(0, |header| header.revision)
 }

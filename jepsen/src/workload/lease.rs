@@ -27,7 +27,7 @@ pub(super) async fn step(worker: &mut Worker) {
     let begun = worker.begin("grant", None, json!(ttl));
     let granted = worker.client.call::<LeaseGrantResponse>(LeaseGrantRequest { ttl, id: 0 }).await;
     let granted = granted.map(|response| {
-        let revision = response.header.as_ref().map_or(0, |header| header.revision);
+        let revision = guarded::revision(response.header.as_ref());
         (response, revision)
     });
     let lease = granted.as_ref().ok().map(|(response, _)| (response.id, response.ttl));
@@ -38,7 +38,7 @@ pub(super) async fn step(worker: &mut Worker) {
     let begun = worker.begin("put", Some(&key), json!(id));
     let request = PutRequest { lease: id, ..guarded::put(&key, id.to_string()) };
     let put = worker.client.call::<PutResponse>(request).await;
-    let put = put.map(|response| response.header.map_or(0, |header| header.revision));
+    let put = put.map(|response| guarded::revision(response.header.as_ref()));
     let is_put = put.is_ok();
     worker.end(begun, put.map(|revision| (json!(null), revision)));
     if !is_put {
@@ -63,7 +63,7 @@ async fn keep(worker: &mut Worker, id: i64) {
     worker.end(
         begun,
         kept.map(|response| {
-            let revision = response.header.as_ref().map_or(0, |header| header.revision);
+            let revision = guarded::revision(response.header.as_ref());
             (json!(response.ttl), revision)
         }),
     );

@@ -77,7 +77,7 @@ pub(super) async fn end(worker: &mut Worker, kind: Kind) -> Result<(), Failed> {
             Kind::Fenced => response.kvs.iter().map(|kv| number(&kv.value)).collect(),
             Kind::Unfenced => list(&response),
         };
-        (json!(elements), guarded::revision(&response))
+        (json!(elements), guarded::revision(response.header.as_ref()))
     });
     let outcome = ended.as_ref().map(drop).map_err(Clone::clone);
     worker.end(begun, ended);
@@ -102,7 +102,10 @@ async fn wait(worker: &mut Worker, lease: &Lease) -> Result<(Held, i64), Failed>
     let key = guarded::text(&locked.key);
     let response: RangeResponse = worker.client.call(guarded::get(&key)).await?;
     match response.kvs.first() {
-        Some(kv) => Ok((Held { key, revision: kv.create_revision }, guarded::revision(&response))),
+        Some(kv) => Ok((
+            Held { key, revision: kv.create_revision },
+            guarded::revision(response.header.as_ref()),
+        )),
         None => Err(Failed::Surely(Failure {
             code: "NotFound".to_owned(),
             message: "the lock is lost already".to_owned(),
@@ -148,7 +151,7 @@ async fn add_unfenced(
     think(worker, lease).await;
     let put = guarded::put(LIST, json!(elements).to_string());
     let response: PutResponse = worker.client.call(put).await?;
-    Ok((json!(null), response.header.map_or(0, |header| header.revision)))
+    Ok((json!(null), guarded::revision(response.header.as_ref())))
 }
 
 /// What happens between the moment of getting the lock and that of using it.
@@ -166,7 +169,7 @@ async fn release(worker: &mut Worker, held: &Held) {
     let begun = worker.begin("release", None, json!(null));
     let request = UnlockRequest { key: Bytes::from(held.key.clone()) };
     let unlocked = worker.client.call::<UnlockResponse>(request).await;
-    let revision = |response: UnlockResponse| response.header.map_or(0, |header| header.revision);
+    let revision = |response: UnlockResponse| guarded::revision(response.header.as_ref());
     worker.end(begun, unlocked.map(|response| (json!(null), revision(response))));
 }
 

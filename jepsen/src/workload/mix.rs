@@ -68,7 +68,7 @@ async fn send(worker: &mut Worker, f: &str, key: &str) -> Result<i64, Failed> {
                 ..Default::default()
             };
             let response: DeleteRangeResponse = worker.client.call(request).await?;
-            Ok(response.header.map_or(0, |header| header.revision))
+            Ok(guarded::revision(response.header.as_ref()))
         }
         "txn" => txn(worker).await,
         "cas" => cas(worker, key).await,
@@ -84,7 +84,7 @@ async fn send(worker: &mut Worker, f: &str, key: &str) -> Result<i64, Failed> {
 
 async fn range(worker: &mut Worker, request: RangeRequest) -> Result<i64, Failed> {
     let response: RangeResponse = worker.client.call(request).await?;
-    Ok(guarded::revision(&response))
+    Ok(guarded::revision(response.header.as_ref()))
 }
 
 fn any_list(worker: &mut Worker) -> RangeRequest {
@@ -110,7 +110,7 @@ async fn write(worker: &mut Worker, key: &str, lease: i64) -> Result<i64, Failed
     let prev_kv = worker.random.random_bool(0.3);
     let request = PutRequest { lease, prev_kv, ..guarded::put(key, value) };
     let response: PutResponse = worker.client.call(request).await?;
-    Ok(response.header.map_or(0, |header| header.revision))
+    Ok(guarded::revision(response.header.as_ref()))
 }
 
 /// Puts, reads and deletes of several keys at once.
@@ -130,7 +130,7 @@ async fn txn(worker: &mut Worker) -> Result<i64, Failed> {
     });
     let request = TxnRequest { success: operations.collect(), ..Default::default() };
     let response: TxnResponse = worker.client.call(request).await?;
-    Ok(response.header.map_or(0, |header| header.revision))
+    Ok(guarded::revision(response.header.as_ref()))
 }
 
 async fn cas(worker: &mut Worker, key: &str) -> Result<i64, Failed> {
@@ -150,13 +150,13 @@ async fn grant(worker: &mut Worker) -> Result<i64, Failed> {
     let request = LeaseGrantRequest { ttl, id };
     let response: LeaseGrantResponse = worker.client.call(request).await?;
     worker.shared.leases().push(response.id);
-    Ok(response.header.map_or(0, |header| header.revision))
+    Ok(guarded::revision(response.header.as_ref()))
 }
 
 async fn revoke(worker: &mut Worker) -> Result<i64, Failed> {
     let Some(id) = worker.shared.leases().pop() else { return Ok(0) };
     let response: LeaseRevokeResponse = worker.client.call(LeaseRevokeRequest { id }).await?;
-    Ok(response.header.map_or(0, |header| header.revision))
+    Ok(guarded::revision(response.header.as_ref()))
 }
 
 /// Never above what is recorded: the whole history must stay known.
@@ -168,5 +168,5 @@ async fn compact(worker: &mut Worker) -> Result<i64, Failed> {
     let physical = worker.random.random_bool(0.3);
     let request = CompactionRequest { revision, physical };
     let response: CompactionResponse = worker.client.call(request).await?;
-    Ok(response.header.map_or(0, |header| header.revision))
+    Ok(guarded::revision(response.header.as_ref()))
 }

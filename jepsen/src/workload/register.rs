@@ -35,7 +35,7 @@ async fn read(worker: &mut Worker, key: &str) {
         let value = kv.and_then(|kv| guarded::text(&kv.value).parse::<u32>().ok());
         let (version, changed) = kv.map_or((0, 0), |kv| (kv.version, kv.mod_revision));
         let result = json!({ "value": value, "version": version, "mod": changed });
-        (result, guarded::revision(&response))
+        (result, guarded::revision(response.header.as_ref()))
     });
     worker.end(begun, ended);
 }
@@ -44,7 +44,7 @@ async fn write(worker: &mut Worker, key: &str) {
     let value = worker.random.random_range(0..VALUES);
     let begun = worker.begin("write", Some(key), json!(value));
     let answered = worker.client.call::<PutResponse>(guarded::put(key, value.to_string())).await;
-    let revision = |response: PutResponse| response.header.map_or(0, |header| header.revision);
+    let revision = |response: PutResponse| guarded::revision(response.header.as_ref());
     worker.end(begun, answered.map(|response| (json!(null), revision(response))));
 }
 

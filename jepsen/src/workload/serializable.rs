@@ -24,7 +24,7 @@ async fn write(worker: &mut Worker, key: &str) {
     let value = worker.shared.unique();
     let begun = worker.begin("write", Some(key), json!(value));
     let answered = worker.client.call::<PutResponse>(guarded::put(key, value.to_string())).await;
-    let revision = |response: PutResponse| response.header.map_or(0, |header| header.revision);
+    let revision = |response: PutResponse| guarded::revision(response.header.as_ref());
     worker.end(begun, answered.map(|response| (json!(null), revision(response))));
 }
 
@@ -36,7 +36,7 @@ async fn read(worker: &mut Worker, key: &str) {
         let kv = response.kvs.first();
         let value = kv.and_then(|kv| guarded::text(&kv.value).parse::<u64>().ok());
         let (changed, revision) =
-            (kv.map_or(0, |kv| kv.mod_revision), guarded::revision(&response));
+            (kv.map_or(0, |kv| kv.mod_revision), guarded::revision(response.header.as_ref()));
         (json!({ "value": value, "mod": changed, "revision": revision }), revision)
     });
     worker.end(begun, ended);

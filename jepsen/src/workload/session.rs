@@ -41,7 +41,7 @@ async fn write(worker: &mut Worker, owner: Process) {
     let (key, value) = (any(worker, owner), worker.shared.unique());
     let begun = worker.begin("write", Some(&key), json!(value));
     let answered = worker.client.call::<PutResponse>(guarded::put(&key, value.to_string())).await;
-    let revision = |response: PutResponse| response.header.map_or(0, |header| header.revision);
+    let revision = |response: PutResponse| guarded::revision(response.header.as_ref());
     worker.end(begun, answered.map(|response| (json!(null), revision(response))));
 }
 
@@ -52,7 +52,7 @@ async fn read(worker: &mut Worker, owner: Process) {
     let ended = answered.map(|response| {
         let kv = response.kvs.first();
         let value = kv.and_then(|kv| guarded::text(&kv.value).parse::<u64>().ok());
-        (json!(value), guarded::revision(&response))
+        (json!(value), guarded::revision(response.header.as_ref()))
     });
     worker.end(begun, ended);
 }

@@ -27,7 +27,7 @@ async fn add(worker: &mut Worker) {
     let begun = worker.begin("add", None, json!(element));
     let put = guarded::put(&format!("{PREFIX}{element:08}"), element.to_string());
     let answered = worker.client.call::<PutResponse>(put).await;
-    let revision = |response: PutResponse| response.header.map_or(0, |header| header.revision);
+    let revision = |response: PutResponse| guarded::revision(response.header.as_ref());
     worker.end(begun, answered.map(|response| (json!(null), revision(response))));
 }
 
@@ -36,7 +36,7 @@ async fn read(worker: &mut Worker, f: &'static str) -> Result<(), Failed> {
     let answered = worker.client.call::<RangeResponse>(guarded::prefix(PREFIX)).await;
     let ended = answered.map(|response| {
         let values = response.kvs.iter().map(|kv| guarded::text(&kv.value).parse::<u64>().ok());
-        (json!(values.collect::<Vec<_>>()), guarded::revision(&response))
+        (json!(values.collect::<Vec<_>>()), guarded::revision(response.header.as_ref()))
     });
     let outcome = ended.as_ref().map(drop).map_err(Clone::clone);
     worker.end(begun, ended);

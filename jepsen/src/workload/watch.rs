@@ -83,13 +83,13 @@ async fn write(worker: &mut Worker) {
 async fn put(worker: &mut Worker, key: &str) -> Result<i64, Failed> {
     let value = worker.shared.unique().to_string();
     let response: PutResponse = worker.client.call(guarded::put(key, value)).await?;
-    Ok(response.header.map_or(0, |header| header.revision))
+    Ok(guarded::revision(response.header.as_ref()))
 }
 
 async fn delete(worker: &mut Worker, key: &str) -> Result<i64, Failed> {
     let request = DeleteRangeRequest { key: key.to_owned().into(), ..Default::default() };
     let response: DeleteRangeResponse = worker.client.call(request).await?;
-    Ok(response.header.map_or(0, |header| header.revision))
+    Ok(guarded::revision(response.header.as_ref()))
 }
 
 /// Several events of one revision, which no watcher may see apart.

@@ -36,10 +36,9 @@ pub struct Weather {
 /// Number of the queue in which the harness holds packets back.
 pub const QUEUE: u16 = 0;
 
+/// The namespaces and links that were made; they end with the harness.
 #[derive(Debug)]
-pub struct Network {
-    members: usize,
-}
+pub struct Network(());
 
 impl Network {
     /// Namespaces and links for so many members, in the namespaces that the harness runs in.
@@ -67,7 +66,7 @@ impl Network {
                 run("ip", &[&["-n", &ns], &arguments[..]].concat())?;
             }
         }
-        let network = Network { members };
+        let network = Network(());
         network.set(&Weather::default())?;
         Ok(network)
     }
@@ -115,10 +114,6 @@ impl Network {
             pairs.insert((Side::Member(other), Side::Member(one)));
         }
         pairs
-    }
-
-    pub fn members(&self) -> usize {
-        self.members
     }
 }
 
