@@ -33,8 +33,21 @@ const REFERENCES: usize = 12;
 const TIMES: usize = 3;
 
 /// The cells: each nemesis so often, each time under another workload, and so each workload too.
-/// The order is such that any beginning of it has many kinds.
+/// First come those that etcd runs as well, each right before its reference, so that the two
+/// stand beside each other in time; of the rest, too, any beginning has many kinds.
 pub fn cells() -> Vec<Plan> {
+    let own = own_cells();
+    // What etcd has no match for is left out: its binary takes no preloaded clock.
+    let compared = own.iter().filter(|cell| cell.nemesis != Nemesis::Clock);
+    let compared: Vec<&Plan> = compared.step_by(LARGE_EVERY).take(REFERENCES).collect();
+    let pairs = compared
+        .iter()
+        .flat_map(|cell| [(*cell).clone(), Plan { server: Kind::Etcd, ..(*cell).clone() }]);
+    let alone = own.iter().filter(|cell| !compared.contains(cell)).cloned();
+    pairs.chain(alone).collect()
+}
+
+fn own_cells() -> Vec<Plan> {
     let nemeses: Vec<Nemesis> =
         Nemesis::every().iter().copied().filter(|nemesis| *nemesis != Nemesis::None).collect();
     let workloads: Vec<Workload> =
@@ -55,14 +68,6 @@ pub fn cells() -> Vec<Plan> {
             });
         }
     }
-    // What etcd has no match for is left out: its binary takes no preloaded clock.
-    let references = cells.iter().filter(|cell| cell.nemesis != Nemesis::Clock);
-    let references: Vec<Plan> = references
-        .step_by(3)
-        .take(REFERENCES)
-        .map(|cell| Plan { server: Kind::Etcd, ..cell.clone() })
-        .collect();
-    cells.extend(references);
     cells
 }
 
