@@ -6,7 +6,8 @@
 #   PEERS   directory with etcdctl and etcdutl; what is built here is kept there, too
 #   TESTS   which ones, as `go test -run` takes it; all by default
 #
-# Prints a line for each test and a count, and fails when one failed.
+# Prints a line for each test and a count, and fails when one failed. OUTPUT=file keeps all that
+# the tests print.
 set -euo pipefail
 server=$(realpath "$1") peers=$(realpath "$2") tests=${3:-.}
 cd "$(dirname "$0")"
@@ -26,17 +27,27 @@ ln -s "$peers/etcdctl" "$peers/etcdutl" "$work/bin/"
 
 # The tests look for their certificates beside their own directory.
 cd "$(go list -f '{{.Dir}}' go.etcd.io/etcd/tests/v3/common)"
-status=0
-TMPDIR=$work/tmp "$suite" --bin-dir="$work/bin" -test.v -test.timeout 60m -test.run "$tests" \
-    >"$work/output" 2>&1 || status=$?
-if [ -n "${OUTPUT:-}" ]; then cp "$work/output" "$OUTPUT"; fi
 
-grep -E '^--- (PASS|FAIL|SKIP): ' "$work/output" | sed 's/^--- //' || true
-count() { grep -c "^--- $1: " "$work/output" || true; }
-passed=$(count PASS) failed=$(count FAIL) skipped=$(count SKIP)
-if [ "$status" -ne 0 ] && [ "$failed" -eq 0 ]; then
-    tail -n 40 "$work/output"
-    echo "the tests ended with status $status"
-fi
-echo "etcd's own tests: $passed passed, $failed failed, $skipped skipped by themselves"
-[ "$status" -eq 0 ] && [ "$passed" -gt 0 ]
+# Each in a process of its own: after a failure what it left running would make all others skip.
+passed=0 failed=() skipped=()
+for name in $("$suite" -test.list "$tests"); do
+    status=0
+    TMPDIR=$work/tmp timeout 900 "$suite" --bin-dir="$work/bin" -test.v -test.run "^$name\$" \
+        >"$work/output" 2>&1 || status=$?
+    if [ -n "${OUTPUT:-}" ]; then cat "$work/output" >>"$OUTPUT"; fi
+    line=$(grep -E "^--- (PASS|FAIL|SKIP): $name " "$work/output" || true)
+    echo "${line:-"--- FAIL: $name (status $status)"}"
+    case $line in
+    "--- PASS"*) passed=$((passed + 1)) ;;
+    "--- SKIP"*) skipped+=("$name") ;;
+    *)
+        failed+=("$name")
+        grep -E '^\s+(\S+_test\.go:|execute\.go:|Error|expected|actual|Messages)' "$work/output" |
+            head -n 12 | cut -c1-300 || true
+        ;;
+    esac
+    rm -rf "$work/tmp"/*
+done
+echo "etcd's own tests: $passed passed, ${#failed[@]} failed, ${#skipped[@]} skipped by themselves"
+[ "${#failed[@]}" -eq 0 ] || echo "failed: ${failed[*]}"
+[ "${#failed[@]}" -eq 0 ] && [ "$passed" -gt 0 ]
