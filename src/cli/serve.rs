@@ -124,6 +124,7 @@ async fn watch(serving: &Serving) -> ExitCode {
         // Not a failure: whoever restarts what fails must leave it alone.
         Ended::Removed => {
             warn!("the member has been permanently removed from the cluster");
+            warn!("data-dir used by this member must be removed");
             return ExitCode::SUCCESS;
         }
         Ended::DataLost => error!(

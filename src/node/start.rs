@@ -148,9 +148,8 @@ impl Running {
         let handles = Handles::new(&options, &raft, &storage, hub, replies.clone(), told);
         let _ = keeper.set(handles.keeper.clone());
         let (answers, version) = (handles.answers, options.version.clone());
-        let members = members_now.clone();
-        let handler = Arc::new(MemberHandler { incoming, answers, members, version });
-        let members = members_now;
+        let (members, shown) = (members_now.clone(), members_now);
+        let handler = Arc::new(MemberHandler { incoming, answers, members: shown, version });
         ports.into_iter().for_each(|port| peers.serve(port, handler.clone()));
         options.founders.iter().for_each(|founder| set_addresses(&peers, founder));
         raft.run(first_election);

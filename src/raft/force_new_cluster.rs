@@ -2,9 +2,9 @@
 //!
 //! Done to a member's log before it starts: two entries at its end say that the member is alone, in
 //! the list and in Raft's membership, and that they are committed. So everything else is as after
-//! any restart: the entries are applied, and the only voter elects itself. What stood in the log and
-//! was not known to be committed is kept, and with it every write that was acknowledged with this
-//! member's help; etcd drops what this member has not heard to be committed.
+//! any restart: the entries are applied, and the only voter elects itself. What stood in the log
+//! and was not known to be committed is kept, and with it every write that was acknowledged with
+//! this member's help; etcd drops what this member has not heard to be committed.
 
 use std::{collections::BTreeSet, io, sync::Arc};
 
@@ -93,4 +93,72 @@ async fn append(
     done.await.unwrap_or_else(|_| Err(io::Error::other("the log's writer has ended")))?;
     let committed_before = newest(state.committed, applied).map_or(0, |id| id.index);
     Ok(Forced { committed_before, committed: id(2).index })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::{
+        log::{FaultyFiles, State},
+        proto::etcdserverpb::Member,
+        raft::type_config::decode_membership,
+        storage::Place,
+    };
+
+    fn options() -> log::Options {
+        let dir = PathBuf::from("/log");
+        log::Options { dir, group: 0, segment_bytes: 4096, cache_bytes: 0 }
+    }
+
+    fn force(files: &FaultyFiles, storage: &Storage) -> Option<Forced> {
+        let member = Some(Member { id: 7, ..Member::default() });
+        let request = ForceNewCluster { member, cluster_id: 5 };
+        force_new_cluster(Arc::new(files.clone()), options(), storage, request).unwrap()
+    }
+
+    /// A log of that many entries, of which this many are known to be committed.
+    fn written(files: &FaultyFiles, entries: u64, committed: u64) {
+        let (log, writer) = Log::open(Arc::new(files.clone()), options()).unwrap();
+        let id = |index| LogId { term: 4, node: 3, index };
+        let blank = |index| Entry { id: id(index), kind: EntryKind::Blank, payload: Bytes::new() };
+        log.append((1..=entries).map(blank).collect(), Box::new(Result::unwrap));
+        log.save_committed(Some(id(committed)));
+        drop(log);
+        futures::executor::block_on(writer.run());
+    }
+
+    fn read(files: &FaultyFiles) -> (State, Vec<Entry>) {
+        let (log, _) = Log::open(Arc::new(files.clone()), options()).unwrap();
+        (log.state(), log.entries(0..u64::MAX, usize::MAX).unwrap())
+    }
+
+    #[test]
+    fn the_whole_log_is_committed_with_the_member_alone_at_its_end() {
+        let (files, storage) = (FaultyFiles::new(1), Storage::open(Place::Memory).unwrap());
+        written(&files, 9, 6);
+        let forced = force(&files, &storage).unwrap();
+        assert_eq!(forced, Forced { committed_before: 6, committed: 11 });
+        let (state, entries) = read(&files);
+        let last = LogId { term: 5, node: 7, index: 11 };
+        assert_eq!((state.last, state.committed), (Some(last), Some(last)));
+        assert_eq!(state.vote, Some(Vote { term: 5, node: 7, committed: false }));
+        assert_eq!(entries.len(), 11);
+        let alone = decode_membership(entries[10].payload.clone()).unwrap();
+        assert_eq!(alone, OpenMembership::new_with_defaults(vec![BTreeSet::from([7])], []));
+
+        // Once more, and power is lost behind it.
+        let forced = force(&files, &storage).unwrap();
+        files.lose_power();
+        assert_eq!(forced, Forced { committed_before: 11, committed: 13 });
+        assert_eq!(read(&files).0.committed, Some(LogId { term: 6, node: 7, index: 13 }));
+    }
+
+    #[test]
+    fn a_member_that_has_never_run_is_left_alone() {
+        let (files, storage) = (FaultyFiles::new(1), Storage::open(Place::Memory).unwrap());
+        assert_eq!(force(&files, &storage), None);
+        assert_eq!(read(&files), (State::default(), Vec::new()));
+    }
 }
