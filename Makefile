@@ -14,7 +14,7 @@ CLUSTER := m1=http://127.0.0.1:2380,m2=http://127.0.0.1:22380,m3=http://127.0.0.
 ENDPOINTS := 127.0.0.1:2379,127.0.0.1:22379,127.0.0.1:32379
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build run cluster compose deb test check deny fuzz simulate
+.PHONY: help setup build run cluster compose deb deb-test test check deny fuzz simulate
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -81,7 +81,9 @@ compose: ## start three members with mutual TLS in containers
 
 deb: build $(DEB) ## make a Debian package in deploy/out/
 	$(DEB) --no-build --output deploy/out/
-	@dpkg-deb --info deploy/out/orrery_*.deb | sed -n '/Package:/,$$p'; dpkg-deb --contents deploy/out/orrery_*.deb
+
+deb-test: deb ## install that package in a Debian of its own, run it, remove it (root)
+	deploy/test-deb.sh deploy/out/orrery_*.deb
 
 test: setup ## everything that must pass: check, then all tests; prints how long it took
 	@tests/everything.sh

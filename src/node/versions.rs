@@ -161,11 +161,12 @@ impl VersionKeeper {
                     self.set(versions.cluster, to).await;
                 }
             }
+            // A downgrade waits for its turn, as in etcd: so it can be called off.
             let turn = if is_first { FIRST_TURN } else { TURN };
             tokio::select! {
                 () = tokio::time::sleep(turn) => (),
                 Ok(()) = leadership.changed() => (),
-                Ok(()) = members.changed() => (),
+                Ok(()) = members.changed(), if is_first => (),
             }
         }
     }

@@ -47,7 +47,7 @@ pub(crate) enum Error {
 /// Why one attempt failed; there will be another.
 #[derive(Debug, thiserror::Error)]
 enum Trouble {
-    #[error("{0}")]
+    #[error("{}", with_causes(.0))]
     Connection(#[from] transport::Error),
     #[error("{}", .0.message())]
     Answer(#[from] Box<Status>),
@@ -63,6 +63,12 @@ impl From<Status> for Trouble {
     fn from(status: Status) -> Trouble {
         Trouble::Answer(Box::new(status))
     }
+}
+
+/// tonic says "transport error", and why further down.
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
 /// A connection, with a token if the registry wants one.
