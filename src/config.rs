@@ -3,6 +3,7 @@
 
 mod check;
 mod cluster;
+mod discovery;
 mod duration;
 mod error;
 mod flags;
@@ -13,6 +14,7 @@ mod url;
 use std::{fmt, path::PathBuf, time::Duration};
 
 pub use cluster::{ClusterState, Founding};
+pub use discovery::{Discovery, Domain, Endpoint, Registry, User};
 pub use error::Error;
 pub use url::{Address, ListenUrl, Place, Url};
 
@@ -35,6 +37,8 @@ pub struct Config {
     pub metrics_listen: Vec<ListenUrl>,
     /// The cluster that a member without data founds or joins.
     pub founding: Founding,
+    /// Where a member without data learns who that is, if not from `founding`.
+    pub discovery: Discovery,
     /// Whether `--initial-cluster-token` was set, so that it can be held against existing data.
     pub token_is_set: bool,
     pub timing: Timing,
@@ -46,7 +50,13 @@ pub struct Config {
     /// Refuse changes of membership that would cost the quorum.
     pub strict_reconfig_check: bool,
     pub max_learners: u64,
+    /// Time between two looks at a downgrade; none for zero.
+    pub downgrade_check_time: Duration,
     pub pre_vote: bool,
+    /// Make this member the only one of its cluster.
+    pub force_new_cluster: bool,
+    /// Do not wait for the disk.
+    pub unsafe_no_fsync: bool,
     pub watch_progress_notify_interval: Duration,
     pub auto_compaction: AutoCompaction,
     pub log_level: telemetry::Level,

@@ -6,6 +6,7 @@
 mod aside;
 mod client;
 mod cluster;
+mod downgrade;
 mod election;
 mod gate;
 mod header;
@@ -86,6 +87,7 @@ pub fn router(
         status: node.status.clone(),
         reader: node.reader.clone(),
         membership: node.membership.clone(),
+        downgrades: node.downgrades.clone(),
         header,
     };
     let largest = limits.message_bytes_max();

@@ -19,6 +19,7 @@ mod reconcile;
 mod replies;
 mod start;
 mod status;
+mod versions;
 
 pub use error::Error;
 pub use leases::{Leases, TimeToLive};
@@ -28,6 +29,7 @@ pub use propose::{Limits, Proposer};
 pub use read::{Freshness, Reader};
 pub use start::{Ended, Options, Running};
 pub use status::{Status, StatusHandle};
+pub use versions::{Downgrades, VersionPage};
 
 use crate::types::{ClusterId, MemberId};
 pub use crate::watch::{Session as WatchSession, WatchHub};
@@ -57,5 +59,6 @@ pub struct Node {
     pub watch: WatchHub,
     pub leases: Leases,
     pub membership: Membership,
+    pub downgrades: Downgrades,
     pub status: StatusHandle,
 }

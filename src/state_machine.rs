@@ -5,6 +5,7 @@ mod keys;
 mod leases;
 mod members;
 mod txn;
+mod versions;
 mod view;
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 //! the spot.
 
 mod anybody;
+mod dialling;
 mod make;
 mod read;
 mod reload;
@@ -17,6 +18,7 @@ use rustls::{
     server::{WebPkiClientVerifier, danger::ClientCertVerifier},
 };
 
+pub use dialling::{Dialling, DiallingFlags};
 pub use make::{Authority, Usage, covers};
 use reload::Reloading;
 

@@ -8,6 +8,7 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::info;
 
+use super::discovery;
 use crate::{
     cluster::ids,
     config::{Address, ClusterState, Config, ListenUrl, Place, Url},
@@ -51,7 +52,7 @@ pub(super) struct Serving {
 
 /// Starts a member and serves clients as soon as it takes part in the cluster.
 pub(super) async fn start(
-    config: Config,
+    mut config: Config,
     mut data_dir: DataDir,
     tls: Tls,
     threads: Threads,
@@ -59,6 +60,10 @@ pub(super) async fn start(
     let clients = bind(&config.clients.listen, "--listen-client-urls").await?;
     let pages = bind(&config.metrics_listen, "--listen-metrics-urls").await?;
 
+    match data_dir.identity() {
+        Some(_) => discovery::ignore(&config),
+        None => discovery::complete(&mut config).await?,
+    }
     let peer_tls = tls.peers.map(transport);
     let who = identify(&config, &data_dir, peer_tls.as_ref()).await?;
     data_dir.bind(who.identity)?;
@@ -200,6 +205,12 @@ async fn identify(
     }
 }
 
+/// This member without its id, which is in its data.
+fn as_flags_say(config: &Config) -> Member {
+    let peer_ur_ls = config.peers.advertise.iter().map(ToString::to_string).collect();
+    Member { name: config.name.clone(), peer_ur_ls, ..Member::default() }
+}
+
 /// The members that the flags name, with the ids that etcd would give them.
 fn founders(config: &Config) -> Vec<Member> {
     let members = config.founding.members.iter().map(|(name, urls)| {
@@ -322,7 +333,6 @@ fn options(
         rules: MembershipRules {
             max_learners: config.max_learners,
             strict: config.strict_reconfig_check,
-            token: config.founding.token.clone(),
         },
         quota_bytes: config
             .limits
@@ -334,13 +344,18 @@ fn options(
             segment_bytes: LOG_SEGMENT_BYTES,
             cache_bytes: LOG_CACHE_BYTES,
         },
-        files: Arc::new(log::OsFiles),
+        files: match config.unsafe_no_fsync {
+            true => Arc::new(log::UnsyncedFiles(log::OsFiles)),
+            false => Arc::new(log::OsFiles),
+        },
+        force_new_cluster: config.force_new_cluster.then(|| as_flags_say(config)),
         state_dir: Some(data_dir.state()),
         workers: Workers::Threads(threads),
         network: Arc::new(Sockets),
         peer_tls,
         peer_listen: urls.collect::<Result<_, _>>().context("--listen-peer-urls")?,
-        version: http::version_json(),
+        version: grpc::version::SERVER.to_owned(),
+        downgrade_check: config.downgrade_check_time,
         seed: rand::random(),
     })
 }

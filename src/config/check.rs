@@ -3,8 +3,8 @@
 use std::{fmt::Display, time::Duration};
 
 use super::{
-    AutoCompaction, ClusterState, Config, ELECTION_MS_MAX, Error, Founding, Limits, ListenUrl,
-    Listeners, QUOTA_BYTES_DEFAULT, Timing, Url, Warning, duration, raw::RawConfig, url,
+    AutoCompaction, ClusterState, Config, Discovery, ELECTION_MS_MAX, Error, Founding, Limits,
+    ListenUrl, Listeners, QUOTA_BYTES_DEFAULT, Timing, Url, Warning, duration, raw::RawConfig, url,
 };
 use crate::{telemetry, tls};
 
@@ -53,7 +53,11 @@ pub(crate) fn check(mut raw: RawConfig) -> Result<(Config, Vec<Warning>), Error>
     let peers = listeners(&raw, &PEERS, &mut warnings)?;
     let clients = listeners(&raw, &CLIENTS, &mut warnings)?;
     let metrics_listen = metrics_listeners(&raw, &clients)?;
-    let founding = founding(&raw, &name, &peers.advertise)?;
+    let discovery = Discovery::parse(&raw)?;
+    if raw.text("discovery-fallback") == "proxy" {
+        return Err(Error::FallbackToProxy);
+    }
+    let founding = founding(&raw, &name, &peers.advertise, &discovery)?;
     let data_dir = match raw.text("data-dir") {
         given if raw.is_set("data-dir") && !given.is_empty() => given.to_owned(),
         default => {
@@ -68,13 +72,19 @@ pub(crate) fn check(mut raw: RawConfig) -> Result<(Config, Vec<Warning>), Error>
         clients,
         metrics_listen,
         founding,
-        token_is_set: raw.is_set("initial-cluster-token"),
+        // With a token of discovery the other one is not looked at.
+        token_is_set: raw.is_set("initial-cluster-token")
+            && !matches!(discovery, Discovery::Registry(_)),
+        discovery,
         timing: timing(&raw)?,
         limits: limits(&raw)?,
         snapshot_count: or(raw.count("snapshot-count"), 0, SNAPSHOT_COUNT_DEFAULT),
         snapshot_catchup_entries: raw.count("snapshot-catchup-entries"),
         strict_reconfig_check: raw.bool("strict-reconfig-check"),
         max_learners: at_least_one(&raw, "max-learners")?,
+        downgrade_check_time: raw.duration("downgrade-check-time"),
+        force_new_cluster: raw.bool("force-new-cluster"),
+        unsafe_no_fsync: raw.bool("unsafe-no-fsync"),
         pre_vote: raw.bool("pre-vote"),
         watch_progress_notify_interval: or(
             raw.duration("watch-progress-notify-interval"),
@@ -219,13 +229,28 @@ fn metrics_listeners(raw: &RawConfig, clients: &Listeners) -> Result<Vec<ListenU
     }
 }
 
-fn founding(raw: &RawConfig, name: &str, advertise: &[Url]) -> Result<Founding, Error> {
+fn founding(
+    raw: &RawConfig,
+    name: &str,
+    advertise: &[Url],
+    discovery: &Discovery,
+) -> Result<Founding, Error> {
     let state = match raw.text("initial-cluster-state") {
         "new" => ClusterState::New,
         "existing" => ClusterState::Existing,
         _ => return Err(unknown(raw, "initial-cluster-state", "new or existing")),
     };
-    let token = raw.text("initial-cluster-token").to_owned();
+    let own = || vec![(name.to_owned(), advertise.to_vec())];
+    let token = match discovery {
+        // Until the others are known this member is the cluster; the ids come from this token.
+        Discovery::Registry(registry) => {
+            return Ok(Founding { state, token: registry.token.clone(), members: own() });
+        }
+        Discovery::Srv(_) | Discovery::None => raw.text("initial-cluster-token").to_owned(),
+    };
+    if matches!(discovery, Discovery::Srv(_)) {
+        return Ok(Founding { state, token, members: own() });
+    }
     let cluster = if raw.is_set("initial-cluster") {
         raw.text("initial-cluster").to_owned()
     } else {

@@ -4,21 +4,22 @@ use tokio_stream::Empty;
 use tonic::{Request, Response, Status, async_trait};
 
 use crate::{
-    grpc::{aside::aside, header::Header, status::not_implemented, version},
-    node::{self, Error, Freshness, Membership, Reader, StatusHandle},
+    grpc::{aside::aside, downgrade::downgrade, header::Header, status::not_implemented, version},
+    node::{self, Downgrades, Error, Freshness, Membership, Reader, StatusHandle},
     proto::etcdserverpb::{
         AlarmRequest, AlarmResponse, DefragmentRequest, DefragmentResponse, DowngradeInfo,
         DowngradeRequest, DowngradeResponse, HashKvRequest, HashKvResponse, HashRequest,
         HashResponse, MoveLeaderRequest, MoveLeaderResponse, SnapshotRequest, SnapshotResponse,
         StatusRequest, StatusResponse, alarm_request::AlarmAction, maintenance_server,
     },
-    types::{MemberId, Revision},
+    types::{MemberId, Revision, Version},
 };
 
 pub(crate) struct Maintenance {
     pub(crate) status: StatusHandle,
     pub(crate) reader: Reader,
     pub(crate) membership: Membership,
+    pub(crate) downgrades: Downgrades,
     pub(crate) header: Header,
 }
 
@@ -100,9 +101,11 @@ impl maintenance_server::Maintenance for Maintenance {
 
     async fn downgrade(
         &self,
-        _: Request<DowngradeRequest>,
+        request: Request<DowngradeRequest>,
     ) -> Result<Response<DowngradeResponse>, Status> {
-        Err(not_implemented("Downgrade"))
+        let version = downgrade(&self.downgrades, request.get_ref()).await?;
+        let header = self.header.now().await?;
+        Ok(Response::new(DowngradeResponse { header, version }))
     }
 }
 
@@ -120,10 +123,18 @@ fn status_response(status: &node::Status) -> StatusResponse {
         errors: if status.leader.is_none() { vec![no_leader()] } else { Vec::new() },
         db_size_in_use: wire(status.sizes.in_use),
         is_learner: status.is_learner,
-        storage_version: version::STORAGE.to_owned(),
+        storage_version: text(status.versions.storage()),
         db_size_quota: status.quota_bytes,
-        downgrade_info: Some(DowngradeInfo::default()),
+        downgrade_info: Some(DowngradeInfo {
+            enabled: status.versions.downgrade.is_some(),
+            target_version: text(status.versions.downgrade),
+        }),
     }
+}
+
+/// Empty for none.
+fn text(version: Option<Version>) -> String {
+    version.map(|version| version.to_string()).unwrap_or_default()
 }
 
 fn wire(bytes: u64) -> i64 {
@@ -133,7 +144,7 @@ fn wire(bytes: u64) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::storage::Sizes;
+    use crate::{cluster::Versions, storage::Sizes};
 
     #[test]
     fn status_says_what_the_member_knows_and_that_it_has_no_leader() {
@@ -145,6 +156,7 @@ mod tests {
             is_learner: true,
             sizes: Sizes { on_disk: 4096, in_use: 1024 },
             quota_bytes: 2 << 30,
+            versions: Versions { cluster: Version::parse("3.7"), downgrade: None },
         };
         let expected = StatusResponse {
             header: None,
@@ -165,5 +177,12 @@ mod tests {
         let led = node::Status { leader: Some(MemberId(9)), ..status };
         let expected = StatusResponse { leader: 9, errors: Vec::new(), ..expected };
         assert_eq!(status_response(&led), expected);
+        let target = Version::parse("3.6");
+        let going_back =
+            node::Status { versions: Versions { cluster: target, downgrade: target }, ..led };
+        let info = DowngradeInfo { enabled: true, target_version: "3.6.0".to_owned() };
+        let storage_version = "3.6.0".to_owned();
+        let expected = StatusResponse { storage_version, downgrade_info: Some(info), ..expected };
+        assert_eq!(status_response(&going_back), expected);
     }
 }

@@ -101,6 +101,22 @@ fn of_cluster(rejection: &cluster::Rejection) -> (Code, &'static str) {
         Rejection::OtherIncarnation(_) => {
             (Code::FailedPrecondition, "etcdserver: the member's data directory is another one")
         }
+        // Answers a leader, never a client.
+        Rejection::VersionChanged => {
+            (Code::FailedPrecondition, "etcdserver: the cluster version has changed")
+        }
+        Rejection::VersionUnknown => {
+            (Code::FailedPrecondition, "etcdserver: cluster version not found during downgrade")
+        }
+        Rejection::InvalidDowngradeTarget(_) => {
+            (Code::InvalidArgument, "etcdserver: invalid downgrade target version")
+        }
+        Rejection::DowngradeInProgress => {
+            (Code::FailedPrecondition, "etcdserver: cluster has a downgrade job in progress")
+        }
+        Rejection::NoDowngrade => {
+            (Code::FailedPrecondition, "etcdserver: no inflight downgrade job")
+        }
     }
 }
 
@@ -142,6 +158,10 @@ impl From<Invalid> for Status {
             Invalid::RequestTooLarge => REQUEST_TOO_LARGE,
             Invalid::NoLease => LEASE_NOT_FOUND,
             Invalid::LeaseTtlTooLarge => LEASE_TTL_TOO_LARGE,
+            Invalid::DowngradeVersion => {
+                (Code::InvalidArgument, "etcdserver: wrong downgrade target version format")
+            }
+            Invalid::UnknownMethod => (Code::Unknown, "etcdserver: unknown method"),
             Invalid::MemberUrls => {
                 (Code::InvalidArgument, "etcdserver: given member URLs are invalid")
             }

@@ -1,6 +1,9 @@
 //! `/metrics`: all counters of the process, with what the node knows of itself.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use axum::{
     Router,
@@ -20,7 +23,7 @@ use crate::{
     grpc::version,
     http::{pages, process::Process},
     node::{Freshness, Identity, Node, Status},
-    types::{MemberId, Revision},
+    types::{MemberId, Revision, Version},
 };
 
 /// The registry of the process, and gauges that are set at each scrape.
@@ -110,7 +113,12 @@ impl Facts {
     }
 }
 
+/// 1 for the version in force, 0 for each that was.
+type ClusterVersions = Family<[(&'static str, String); 1], Gauge>;
+
 struct Gauges {
+    cluster_version: ClusterVersions,
+    shown_version: Mutex<Option<Version>>,
     has_leader: Gauge,
     is_leader: Gauge,
     is_learner: Gauge,
@@ -128,19 +136,22 @@ impl Gauges {
         let member = identity.member.to_string();
         for (name, help, label, value) in [
             ("etcd_server_version", "The version that runs", "server_version", version::SERVER),
-            ("etcd_cluster_version", "Everybody's version", "cluster_version", version::CLUSTER),
             ("etcd_server_id", "This member's id in hexadecimal", "server_id", &member),
         ] {
             let family = Family::<[(&'static str, String); 1], Gauge>::default();
             family.get_or_create_owned(&[(label, value.to_owned())]).set(1);
             registry.register(name, help, family);
         }
+        let cluster_version = ClusterVersions::default();
+        registry.register("etcd_cluster_version", "Everybody's version", cluster_version.clone());
         let mut gauge = |name: &str, help: &str| {
             let gauge = Gauge::default();
             registry.register(name, help, gauge.clone());
             gauge
         };
         Gauges {
+            cluster_version,
+            shown_version: Mutex::default(),
             has_leader: gauge("etcd_server_has_leader", "1 when there is a leader, 0 when not"),
             is_leader: gauge("etcd_server_is_leader", "1 when this member leads, 0 when not"),
             is_learner: gauge("etcd_server_is_learner", "1 when this member learns, 0 when not"),
@@ -173,8 +184,20 @@ impl Gauges {
         }
     }
 
+    fn show_cluster_version(&self, version: Version) {
+        let label = |version: Version| [("cluster_version", version.short())];
+        let mut shown = self.shown_version.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(before) = shown.replace(version) {
+            self.cluster_version.get_or_create_owned(&label(before)).set(0);
+        }
+        self.cluster_version.get_or_create_owned(&label(version)).set(1);
+    }
+
     fn set(&self, facts: &Facts) {
         let Facts { status, is_leader, revision, floor } = facts;
+        if let Some(version) = status.versions.cluster {
+            self.show_cluster_version(version);
+        }
         self.has_leader.set(i64::from(status.leader.is_some()));
         self.is_leader.set(i64::from(*is_leader));
         self.is_learner.set(i64::from(status.is_learner));

@@ -9,7 +9,7 @@ use crate::{
     node::keeper::LeaseKeeper,
     proto::peer::{
         LeaseOrderReply, LeaseRenewReply, LeaseTimeToLiveReply, MemberPromoteReply, NotLeader,
-        Propose, ProposeReply, ReadIndexReply, reply::Reply, request::Request,
+        Propose, ProposeReply, ReadIndexReply, Versions, reply::Reply, request::Request,
     },
     raft::{ProposeError, Raft, ReadError},
     types::{LeaseId, MemberId},
@@ -29,11 +29,14 @@ pub(crate) struct Answers {
     raft: Raft,
     keeper: LeaseKeeper,
     proposed: Arc<Semaphore>,
+    /// The version of etcd that this program stands in for.
+    server: Arc<str>,
 }
 
 impl Answers {
-    pub(crate) fn new(raft: Raft, keeper: LeaseKeeper) -> Answers {
-        Answers { raft, keeper, proposed: Arc::new(Semaphore::new(BYTES_PROPOSED_MAX)) }
+    pub(crate) fn new(raft: Raft, keeper: LeaseKeeper, server: &str) -> Answers {
+        let proposed = Arc::new(Semaphore::new(BYTES_PROPOSED_MAX));
+        Answers { raft, keeper, proposed, server: server.into() }
     }
 
     pub(crate) async fn answer(&self, request: Request) -> Reply {
@@ -65,6 +68,7 @@ impl Answers {
                     None => not_leader,
                 }
             }
+            Request::Versions(_) => Reply::Versions(Versions { server: self.server.to_string() }),
         }
     }
 

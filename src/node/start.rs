@@ -3,11 +3,13 @@
 use std::{
     path::PathBuf,
     sync::{Arc, OnceLock},
+    time::Duration,
 };
 
 use futures::{FutureExt, future::BoxFuture};
 use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::info;
 
 use crate::{
     cluster::Members,
@@ -25,15 +27,17 @@ use crate::{
         keeper::LeaseKeeper,
         peers::{MemberHandler, MembersGate},
         replies::Replies,
+        versions::{Downgrades, VersionKeeper},
     },
-    proto::etcdserverpb::Member,
+    proto::{command::ForceNewCluster, etcdserverpb::Member},
     raft::{
-        PAYLOAD_BYTES_MAX, Parts, Peers, Raft, Retention, StartError, Timing, Workers,
+        self, PAYLOAD_BYTES_MAX, Parts, Peers, Raft, Retention, StartError, Timing, Workers,
         network::{Network, PeerUrl, Tls},
         peers,
     },
     state_machine::StateMachine,
     storage::{self, Storage},
+    types::Version,
     watch::WatchHub,
 };
 
@@ -64,8 +68,12 @@ pub struct Options {
     pub peer_tls: Option<Tls>,
     /// Where other members reach this one.
     pub peer_listen: Vec<PeerUrl>,
-    /// The JSON body of `/version` on the peers' port.
+    /// The version of etcd that this program stands in for, with its patch number.
     pub version: String,
+    /// Time between two looks at a downgrade; none for zero.
+    pub downgrade_check: Duration,
+    /// Makes this member the only one of its cluster, if it has data; as its flags describe it.
+    pub force_new_cluster: Option<Member>,
     /// Seed of everything random that is not secret.
     pub seed: u64,
 }
@@ -140,14 +148,13 @@ impl Running {
         let handles = Handles::new(&options, &raft, &storage, hub, replies.clone(), told);
         let _ = keeper.set(handles.keeper.clone());
         let (answers, version) = (handles.answers, options.version.clone());
-        let members = members_now.clone();
-        let handler = Arc::new(MemberHandler { incoming, answers, members, version });
-        let members = members_now;
+        let (members, shown) = (members_now.clone(), members_now);
+        let handler = Arc::new(MemberHandler { incoming, answers, members: shown, version });
         ports.into_iter().for_each(|port| peers.serve(port, handler.clone()));
         options.founders.iter().for_each(|founder| set_addresses(&peers, founder));
         raft.run(first_election);
         let (introduction, timing) = (Introduction::new(&options, founders), options.timing);
-        let background: [BoxFuture<'static, ()>; 8] = [
+        let background: [BoxFuture<'static, ()>; 9] = [
             handles.proposing,
             handles.reading,
             background::keep_leases(handles.keeper, raft.clone()).boxed(),
@@ -156,6 +163,7 @@ impl Running {
             compactions.run(storage, raft.clone()).boxed(),
             address_members(peers.clone(), members.clone(), raft.participants()).boxed(),
             introduce(handles.node.clone(), raft.clone(), members.clone(), introduction).boxed(),
+            handles.versions.run().boxed(),
         ];
         let (tasks, stop) = run_all(background);
         Ok(Running {
@@ -227,7 +235,7 @@ impl Running {
 }
 
 /// Runs the work in the background until the returned token is cancelled.
-fn run_all(background: [BoxFuture<'static, ()>; 8]) -> (TaskTracker, CancellationToken) {
+fn run_all(background: [BoxFuture<'static, ()>; 9]) -> (TaskTracker, CancellationToken) {
     let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
     for work in background {
         tasks.spawn(stop.clone().run_until_cancelled_owned(work));
@@ -253,6 +261,10 @@ impl Opened {
             None => storage::Place::Memory,
         };
         let storage = Storage::open(place)?;
+        refuse_older(&options.version, Members::read(&storage.snapshot())?.versions.cluster)?;
+        if let Some(member) = &options.force_new_cluster {
+            force(options, &storage, member)?;
+        }
         let (log, writer) = Log::open(options.files.clone(), options.log.clone())?;
         let is_new = log.state().last.is_none() && storage.durable().is_none();
         let founders = if is_new { options.founders.clone() } else { Vec::new() };
@@ -263,11 +275,40 @@ impl Opened {
     }
 }
 
+/// A cluster that has gone on to a newer version may hold what this program does not know.
+fn refuse_older(server: &str, cluster: Option<Version>) -> Result<(), StartError> {
+    match cluster {
+        Some(cluster) if Version::parse(server).is_some_and(|server| server < cluster) => {
+            Err(StartError::OlderThanCluster { server: server.to_owned(), cluster })
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
+fn force(options: &Options, storage: &Storage, member: &Member) -> Result<(), StartError> {
+    let Identity { cluster, member: id } = options.identity;
+    let request = ForceNewCluster {
+        cluster_id: cluster.0,
+        member: Some(Member { id: id.0, ..member.clone() }),
+    };
+    let forced =
+        raft::force_new_cluster(options.files.clone(), options.log.clone(), storage, request)?;
+    if let Some(raft::Forced { committed_before, committed }) = forced {
+        info!(
+            cluster_id = %cluster, local_member_id = %id,
+            wal_commit_index = committed_before, commit_index = committed,
+            "forcing restart member"
+        );
+    }
+    Ok(())
+}
+
 /// The handles of a member, with the work behind them.
 struct Handles {
     node: Node,
     keeper: LeaseKeeper,
     answers: Answers,
+    versions: VersionKeeper,
     proposing: BoxFuture<'static, ()>,
     reading: BoxFuture<'static, ()>,
 }
@@ -283,7 +324,7 @@ impl Handles {
     ) -> Handles {
         let timeout = options.limits.timeout;
         let keeper = LeaseKeeper::new(raft.clone());
-        let answers = Answers::new(raft.clone(), keeper.clone());
+        let answers = Answers::new(raft.clone(), keeper.clone(), &options.version);
         let leader = Leader::new(raft.clone(), answers.clone());
         let (proposer, proposing) =
             Proposer::new(raft.clone(), leader.clone(), replies, options.limits, options.seed);
@@ -298,6 +339,15 @@ impl Handles {
             rules: options.rules.clone(),
             timeout,
         };
+        let versions = VersionKeeper {
+            raft: raft.clone(),
+            proposer: proposer.clone(),
+            members: members.clone(),
+            identity: options.identity,
+            server: options.version.clone(),
+            downgrade_check: options.downgrade_check,
+        };
+        let downgrades = Downgrades { proposer: proposer.clone(), reader: reader.clone() };
         let node = Node {
             identity: options.identity,
             proposer,
@@ -305,6 +355,7 @@ impl Handles {
             watch,
             leases: Leases::new(raft.clone(), leader, reader, timeout),
             membership,
+            downgrades,
             status: StatusHandle::new(
                 raft.clone(),
                 storage.clone(),
@@ -313,7 +364,8 @@ impl Handles {
                 options.quota_bytes,
             ),
         };
-        Handles { node, keeper, answers, proposing: proposing.boxed(), reading: reading.boxed() }
+        let (proposing, reading) = (proposing.boxed(), reading.boxed());
+        Handles { node, keeper, answers, versions, proposing, reading }
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use crate::{
-    cluster::Members,
+    cluster::{Members, Versions},
     node::Identity,
     raft::{Leadership, Raft},
     storage::{Sizes, Storage},
@@ -24,6 +24,7 @@ pub struct Status {
     pub sizes: Sizes,
     /// `quota-backend-bytes` in force.
     pub quota_bytes: i64,
+    pub versions: Versions,
 }
 
 /// Tells the status of a running member. Clones share it.
@@ -57,7 +58,13 @@ impl StatusHandle {
             is_learner: self.is_learner(),
             sizes: self.storage.sizes(),
             quota_bytes: self.quota_bytes,
+            versions: self.versions(),
         }
+    }
+
+    /// What the members have agreed on, as far as this one has applied it.
+    pub fn versions(&self) -> Versions {
+        self.members.borrow().versions
     }
 
     /// The Raft term, for headers.

@@ -24,7 +24,7 @@ use crate::{
     log::{self, Log, Writer},
     state_machine::StateMachine,
     storage::{self, Storage},
-    types::MemberId,
+    types::{MemberId, Version},
     watch::WatchHub,
 };
 
@@ -56,6 +56,12 @@ pub enum StartError {
     Bind { url: String, error: io::Error },
     #[error("{0}")]
     Io(#[from] io::Error),
+    /// etcd's words.
+    #[error(
+        "invalid downgrade; server version is lower than determined cluster version \
+         (current-server-version: {server}, determined-cluster-version: {cluster})"
+    )]
+    OlderThanCluster { server: String, cluster: Version },
     #[error("{0}")]
     Raft(String),
 }

@@ -1,7 +1,7 @@
 //! One command: refuse first, then change. Each function here and beside it makes all its checks
 //! before its first change, so a refused command leaves nothing in the batch.
 
-use super::{Compacted, Failure, Rejection, Reply, keys, leases, members, txn};
+use super::{Compacted, Failure, Rejection, Reply, keys, leases, members, txn, versions};
 use crate::{
     lease,
     mvcc::{Edit, Head},
@@ -79,6 +79,9 @@ fn carry_out(batch: &mut Batch<'_>, head: &mut Head, command: Command) -> Result
         Operation::MemberUpdate(request) => members::update(batch, request),
         Operation::MemberPromote(request) => members::promote(batch, &request),
         Operation::MemberPublish(request) => members::publish(batch, request),
+        Operation::ClusterVersionSet(request) => versions::set(batch, &request),
+        Operation::DowngradeSet(request) => versions::set_downgrade(batch, &request),
+        Operation::ForceNewCluster(request) => members::force_new_cluster(batch, request),
     }
 }
 

@@ -82,6 +82,10 @@ pub enum MetaKey {
     Compaction = 4,
     /// A u64, once the cluster is founded.
     ClusterId = 5,
+    /// The cluster's version as text, `3.7.0`, once it is decided.
+    ClusterVersion = 7,
+    /// The version that the cluster is to go back to, as text; no row when it is to go nowhere.
+    Downgrade = 8,
 }
 
 impl MetaKey {

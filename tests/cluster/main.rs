@@ -5,7 +5,9 @@
 
 mod big_restart;
 mod check;
+mod discovery;
 mod disk;
+mod force_new_cluster;
 mod fragments;
 mod kills;
 mod leases;

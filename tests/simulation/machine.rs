@@ -200,11 +200,7 @@ impl Machine {
                 lease_ttl_min_secs: 1,
                 timeout: REQUEST_TIMEOUT,
             },
-            rules: MembershipRules {
-                max_learners: 1,
-                strict: true,
-                token: "simulation".to_owned(),
-            },
+            rules: MembershipRules { max_learners: 1, strict: true },
             quota_bytes: 0,
             log: log_options(),
             files,
@@ -213,7 +209,9 @@ impl Machine {
             network,
             peer_tls: None,
             peer_listen: vec![url(self.index).parse().unwrap()],
-            version: "{}".to_owned(),
+            version: "3.7.0".to_owned(),
+            downgrade_check: Duration::from_secs(5),
+            force_new_cluster: None,
             seed: self.random.random(),
         }
     }

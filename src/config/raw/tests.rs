@@ -126,9 +126,8 @@ fn what_has_no_effect_is_accepted_and_named() {
 fn what_must_not_be_ignored_is_refused_until_it_works() {
     refuses("--config-file=/etc/x", r#"--config-file="/etc/x" is not supported yet"#);
     refuses("--config-file /etc/x", r#"--config-file="/etc/x" is not supported yet"#);
-    refuses("--force-new-cluster", r#"--force-new-cluster="true" is not supported yet"#);
     refuses("--peer-cert-allowed-cn m", r#"--peer-cert-allowed-cn="m" is not supported yet"#);
-    assert!(asked("--force-new-cluster=false --host-whitelist=*", &[]).is_ok());
+    assert!(asked("--host-whitelist=*", &[]).is_ok());
     let error = asked("", &[("ETCD_CONFIG_FILE", "/c")]).unwrap_err().to_string();
     assert_eq!(error, r#"ETCD_CONFIG_FILE="/c" is not supported yet"#);
 }

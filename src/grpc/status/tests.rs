@@ -1,7 +1,7 @@
 //! The table of errors.
 
 use super::*;
-use crate::types::{LeaseId, MemberId, Revision};
+use crate::types::{LeaseId, MemberId, Revision, Version};
 
 /// What clients see of each error that this server can answer with, one `code: text` a line.
 const GOLDEN: &str = include_str!("../../../tests/golden/errors.txt");
@@ -78,6 +78,10 @@ fn of_clusters() -> Vec<Status> {
         Refused::NotEnoughStarted,
         Refused::TooManyLearners,
         Refused::NotLearner(MemberId(1)),
+        Refused::VersionUnknown,
+        Refused::InvalidDowngradeTarget(Version::OLDEST),
+        Refused::DowngradeInProgress,
+        Refused::NoDowngrade,
     ]
     .map(|refused| Status::from(node::Error::Rejected(Rejection::Cluster(refused))))
     .to_vec()
@@ -98,6 +102,8 @@ fn of_invalids() -> Vec<Status> {
         Invalid::NoLease,
         Invalid::LeaseTtlTooLarge,
         Invalid::MemberUrls,
+        Invalid::DowngradeVersion,
+        Invalid::UnknownMethod,
     ]
     .map(Status::from)
     .to_vec()

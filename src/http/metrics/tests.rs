@@ -1,7 +1,7 @@
 //! Names and values of metrics.
 
 use super::*;
-use crate::{storage::Sizes, types::ClusterId};
+use crate::{cluster::Versions, storage::Sizes, types::ClusterId};
 
 fn metrics() -> Metrics {
     let identity = Identity { cluster: ClusterId(1), member: MemberId(0xabc) };
@@ -17,6 +17,7 @@ fn facts() -> Facts {
         is_learner: false,
         sizes: Sizes { on_disk: 4096, in_use: 1024 },
         quota_bytes: 2_147_483_648,
+        versions: Versions { cluster: Version::parse("3.7"), downgrade: None },
     };
     Facts { status, is_leader: true, revision: Revision::from_wire(17), floor: None }
 }
@@ -44,7 +45,7 @@ async fn names_and_values_are_etcds() {
         "etcd_server_proposals_committed_total 40",
         "etcd_server_proposals_applied_total 39",
         "etcd_server_version{server_version=\"3.7.0\"} 1",
-        "etcd_cluster_version{cluster_version=\"3.7.0\"} 1",
+        "etcd_cluster_version{cluster_version=\"3.7\"} 1",
         "etcd_server_id{server_id=\"abc\"} 1",
         "etcd_server_quota_backend_bytes 2147483648",
         "etcd_mvcc_db_total_size_in_bytes 4096",
