@@ -69,7 +69,7 @@ pub fn router(
         }),
     };
     let header = Header::new(node);
-    let proposals = Proposals::new(node.proposer.clone(), metrics.clone());
+    let proposals = Proposals::new(node, metrics.clone());
     let kv = Kv {
         proposals: proposals.clone(),
         reader: node.reader.clone(),
@@ -86,6 +86,8 @@ pub fn router(
         status: node.status.clone(),
         reader: node.reader.clone(),
         membership: node.membership.clone(),
+        proposals: kv.proposals.clone(),
+        space: node.space.clone(),
         header,
     };
     let largest = limits.message_bytes_max();

@@ -17,6 +17,7 @@ mod propose;
 mod read;
 mod reconcile;
 mod replies;
+pub mod space;
 mod start;
 mod status;
 
@@ -26,6 +27,7 @@ pub use membership::{Membership, MembershipRules};
 pub use operation::Operation;
 pub use propose::{Limits, Proposer};
 pub use read::{Freshness, Reader};
+pub use space::{Space, SpaceRules};
 pub use start::{Ended, Options, Running};
 pub use status::{Status, StatusHandle};
 
@@ -58,4 +60,5 @@ pub struct Node {
     pub leases: Leases,
     pub membership: Membership,
     pub status: StatusHandle,
+    pub space: Space,
 }

@@ -1,5 +1,6 @@
 //! The replicated state: what a member must do, and be, after the same log.
 
+mod alarms;
 mod apply;
 mod keys;
 mod leases;
@@ -11,11 +12,15 @@ mod view;
 mod tests;
 
 use crate::{
+    alarm::Alarms,
     cluster, lease,
     mvcc::{self, Head},
     proto::{
         command::Command,
-        etcdserverpb::{DeleteRangeResponse, LeaseGrantResponse, Member, PutResponse, TxnResponse},
+        etcdserverpb::{
+            AlarmResponse, DeleteRangeResponse, LeaseGrantResponse, Member, PutResponse,
+            TxnResponse,
+        },
         mvccpb::Event,
     },
     storage::{self, Storage},
@@ -24,6 +29,7 @@ use crate::{
 use bytes::Bytes;
 
 pub use crate::storage::Position;
+pub use alarms::txn_takes_space;
 pub use view::View;
 
 /// An entry of the Raft log, decoded.
@@ -52,6 +58,8 @@ pub struct Applied {
     pub leases: Vec<lease::Change>,
     /// The membership list is a different one now.
     pub members_changed: bool,
+    /// Other alarms are active now.
+    pub alarms_changed: bool,
 }
 
 /// The answer to one command. Responses have header.revision set and nothing else in the header.
@@ -65,6 +73,7 @@ pub enum Reply {
     /// Compaction runs on in the background; the floor is in force.
     Compact(Compacted),
     LeaseGrant(LeaseGrantResponse),
+    Alarm(AlarmResponse),
     /// The list after the change, and the member it was about.
     Members {
         member: Member,
@@ -89,6 +98,10 @@ pub enum Rejection {
     LeaseExists(LeaseId),
     LeaseTtlTooLarge(i64),
     Cluster(cluster::Rejection),
+    /// A NOSPACE alarm is active.
+    NoSpace,
+    /// A CORRUPT alarm is active.
+    Corrupt,
     /// The command itself makes no sense; checks at the edge let none through.
     Malformed(&'static str),
 }
@@ -98,6 +111,7 @@ pub struct StateMachine {
     storage: Storage,
     position: Position,
     head: Head,
+    alarms: Alarms,
 }
 
 /// Why a command was not carried out.
@@ -112,8 +126,9 @@ impl StateMachine {
     pub fn open(storage: Storage) -> Result<StateMachine, storage::Error> {
         let snapshot = storage.snapshot();
         let (position, head) = (snapshot.position()?, Head::read(&snapshot)?);
+        let alarms = Alarms::read(&snapshot)?;
         drop(snapshot);
-        Ok(StateMachine { storage, position, head })
+        Ok(StateMachine { storage, position, head, alarms })
     }
 
     pub fn position(&self) -> &Position {
@@ -133,7 +148,7 @@ impl StateMachine {
         let Some(last) = entries.last().map(|entry| entry.id) else { return Ok(Vec::new()) };
         let snapshot = self.storage.snapshot();
         let mut batch = snapshot.batch();
-        let (mut head, mut membership) = (self.head, None);
+        let (mut head, mut alarms, mut membership) = (self.head, self.alarms.clone(), None);
         let mut applied = Vec::with_capacity(entries.len());
         for entry in entries {
             let effects = match entry.payload {
@@ -142,7 +157,9 @@ impl StateMachine {
                     membership = Some((entry.id, members));
                     Ok(apply::Effects::done())
                 }
-                Payload::Command(command) => apply::apply(&mut batch, &mut head, command)?,
+                Payload::Command(command) => {
+                    apply::apply(&mut batch, &mut head, &mut alarms, command)?
+                }
             };
             applied.push(Applied::new(effects, head.revision));
         }
@@ -151,7 +168,7 @@ impl StateMachine {
             batch.put_membership(*id, members);
         }
         batch.write()?;
-        self.head = head;
+        (self.head, self.alarms) = (head, alarms);
         self.position.applied = Some(last);
         self.position.membership = membership.or(self.position.membership.take());
         Ok(applied)
@@ -161,8 +178,11 @@ impl StateMachine {
 impl Applied {
     fn new(effects: Result<apply::Effects, Rejection>, revision: Revision) -> Applied {
         match effects {
-            Ok(apply::Effects { reply, events, leases, members_changed }) => {
-                Applied { reply: Ok(reply), revision, events, leases, members_changed }
+            Ok(effects) => {
+                let apply::Effects { reply, events, leases, members_changed, alarms_changed } =
+                    effects;
+                let reply = Ok(reply);
+                Applied { reply, revision, events, leases, members_changed, alarms_changed }
             }
             Err(rejection) => Applied {
                 reply: Err(rejection),
@@ -170,6 +190,7 @@ impl Applied {
                 events: Vec::new(),
                 leases: Vec::new(),
                 members_changed: false,
+                alarms_changed: false,
             },
         }
     }

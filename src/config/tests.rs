@@ -34,7 +34,9 @@ fn without_flags_there_is_one_member_on_loopback() {
     let limits = Limits {
         max_request_bytes: 1_572_864,
         max_txn_ops: 128,
-        quota_backend_bytes: Some(2 << 30),
+        quota_backend_bytes: 2 << 30,
+        disk_reserve_bytes: None,
+        auto_disarm_nospace: false,
     };
     assert_eq!(config.limits, limits);
     assert_eq!(config.watch_progress_notify_interval, Duration::from_secs(600));
@@ -178,8 +180,8 @@ fn limits_have_bounds() {
         "--max-request-bytes 1073741825 is out of range: expected at most 1073741824 (1 GiB)",
     );
     refuses("--max-txn-ops 0", "--max-txn-ops 0 is out of range: expected 1 or more");
-    assert_eq!(config("--quota-backend-bytes -1").limits.quota_backend_bytes, None);
-    assert_eq!(config("--quota-backend-bytes 7").limits.quota_backend_bytes, Some(7));
+    assert_eq!(config("--quota-backend-bytes -1").limits.quota_backend_bytes, -1);
+    assert_eq!(config("--quota-backend-bytes 7").limits.quota_backend_bytes, 7);
     assert_eq!(config("--snapshot-count 0").snapshot_count, 10_000);
     let short = config("--watch-progress-notify-interval 1ms");
     assert_eq!(short.watch_progress_notify_interval, Duration::from_millis(100));

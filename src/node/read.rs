@@ -18,7 +18,7 @@ use crate::{
     proto::peer::{ReadIndex, reply, request},
     raft::Raft,
     state_machine::View,
-    storage::Storage,
+    storage::{Storage, off_thread},
     types::Revision,
 };
 
@@ -81,9 +81,24 @@ impl Reader {
         }
     }
 
+    /// HashKV, and the newest revision when it was asked for. Of a revision that this member has
+    /// compacted at, the hash is the one that it found then, if it remembers that.
+    ///
+    /// # Errors
+    /// The revision is compacted or in the future, or the store can't be read.
+    pub async fn hash_kv(&self, revision: i64) -> Result<(HashKv, Revision), Error> {
+        let view = self.view(Freshness::Any).await?;
+        let now = view.keys().revision();
+        if let Some(found) = self.hash_at_compaction(revision) {
+            return Ok((found, now));
+        }
+        let found = off_thread(move || view.keys().hash_kv(revision)).await?;
+        Ok((found, now))
+    }
+
     /// HashKV as this member found it when it compacted the store at this revision, if it remembers
     /// that.
-    pub fn hash_at_compaction(&self, revision: i64) -> Option<HashKv> {
+    fn hash_at_compaction(&self, revision: i64) -> Option<HashKv> {
         self.compactions.hash_at(revision)
     }
 

@@ -10,12 +10,13 @@ use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
+    alarm::Alarms,
     cluster::Members,
     log::{self, Log, Meter, Writer},
     mvcc::Head,
     node::{
-        Identity, Leases, Limits, Membership, MembershipRules, Node, Proposer, Reader,
-        StatusHandle,
+        Identity, Leases, Limits, Membership, MembershipRules, Node, Proposer, Reader, Space,
+        SpaceRules, StatusHandle,
         announce::Announcer,
         answer::Answers,
         ask::Leader,
@@ -52,7 +53,7 @@ pub struct Options {
     pub retention: Retention,
     pub limits: Limits,
     pub rules: MembershipRules,
-    pub quota_bytes: i64,
+    pub space: SpaceRules,
     /// Where the log keeps its files, and through what.
     pub log: log::Options,
     pub files: Arc<dyn log::Files>,
@@ -105,6 +106,7 @@ impl Running {
         let Opened { storage, log, writer, meter, hub, founders } = Opened::open(&options)?;
         let replies = Replies::new(options.identity.member, options.epoch);
         let (members, members_now) = watch::channel(Arc::new(Members::read(&storage.snapshot())?));
+        let (alarms, alarms_now) = watch::channel(Arc::new(Alarms::read(&storage.snapshot())?));
         let compactions = Compactions::new(Head::read(&storage.snapshot())?.floor);
         let keeper = Arc::new(OnceLock::new());
         let mut announcer = Announcer {
@@ -112,6 +114,7 @@ impl Running {
             storage: storage.clone(),
             replies: replies.clone(),
             members,
+            alarms,
             compactions: compactions.clone(),
             keeper: keeper.clone(),
             election: options.timing.election,
@@ -136,7 +139,11 @@ impl Running {
         .await?;
         gate.know(raft.participants());
 
-        let told = (members_now.clone(), compactions.clone());
+        let told = Told {
+            members: members_now.clone(),
+            alarms: alarms_now,
+            compactions: compactions.clone(),
+        };
         let handles = Handles::new(&options, &raft, &storage, hub, replies.clone(), told);
         let _ = keeper.set(handles.keeper.clone());
         let (answers, version) = (handles.answers, options.version.clone());
@@ -147,7 +154,7 @@ impl Running {
         options.founders.iter().for_each(|founder| set_addresses(&peers, founder));
         raft.run(first_election);
         let (introduction, timing) = (Introduction::new(&options, founders), options.timing);
-        let background: [BoxFuture<'static, ()>; 8] = [
+        let background: Vec<BoxFuture<'static, ()>> = vec![
             handles.proposing,
             handles.reading,
             background::keep_leases(handles.keeper, raft.clone()).boxed(),
@@ -156,6 +163,7 @@ impl Running {
             compactions.run(storage, raft.clone()).boxed(),
             address_members(peers.clone(), members.clone(), raft.participants()).boxed(),
             introduce(handles.node.clone(), raft.clone(), members.clone(), introduction).boxed(),
+            handles.node.space.clone().watch(raft.clone()).boxed(),
         ];
         let (tasks, stop) = run_all(background);
         Ok(Running {
@@ -227,7 +235,7 @@ impl Running {
 }
 
 /// Runs the work in the background until the returned token is cancelled.
-fn run_all(background: [BoxFuture<'static, ()>; 8]) -> (TaskTracker, CancellationToken) {
+fn run_all(background: Vec<BoxFuture<'static, ()>>) -> (TaskTracker, CancellationToken) {
     let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
     for work in background {
         tasks.spawn(stop.clone().run_until_cancelled_owned(work));
@@ -263,6 +271,13 @@ impl Opened {
     }
 }
 
+/// What the apply thread tells.
+struct Told {
+    members: watch::Receiver<Arc<Members>>,
+    alarms: watch::Receiver<Arc<Alarms>>,
+    compactions: Compactions,
+}
+
 /// The handles of a member, with the work behind them.
 struct Handles {
     node: Node,
@@ -279,8 +294,9 @@ impl Handles {
         storage: &Storage,
         watch: WatchHub,
         replies: Replies,
-        (members, compactions): (watch::Receiver<Arc<Members>>, Compactions),
+        told: Told,
     ) -> Handles {
+        let Told { members, alarms, compactions } = told;
         let timeout = options.limits.timeout;
         let keeper = LeaseKeeper::new(raft.clone());
         let answers = Answers::new(raft.clone(), keeper.clone());
@@ -298,6 +314,14 @@ impl Handles {
             rules: options.rules.clone(),
             timeout,
         };
+        let space = Space::new(
+            options.identity,
+            storage.clone(),
+            proposer.clone(),
+            reader.clone(),
+            alarms.clone(),
+            options.space.clone(),
+        );
         let node = Node {
             identity: options.identity,
             proposer,
@@ -309,9 +333,10 @@ impl Handles {
                 raft.clone(),
                 storage.clone(),
                 options.identity,
-                members,
-                options.quota_bytes,
+                (members, alarms),
+                options.space.quota_bytes,
             ),
+            space,
         };
         Handles { node, keeper, answers, proposing: proposing.boxed(), reading: reading.boxed() }
     }

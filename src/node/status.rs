@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use crate::{
+    alarm::Alarms,
     cluster::Members,
     node::Identity,
     raft::{Leadership, Raft},
@@ -24,6 +25,7 @@ pub struct Status {
     pub sizes: Sizes,
     /// `quota-backend-bytes` in force.
     pub quota_bytes: i64,
+    pub alarms: Arc<Alarms>,
 }
 
 /// Tells the status of a running member. Clones share it.
@@ -33,6 +35,7 @@ pub struct StatusHandle {
     storage: Storage,
     identity: Identity,
     members: watch::Receiver<Arc<Members>>,
+    alarms: watch::Receiver<Arc<Alarms>>,
     quota_bytes: i64,
 }
 
@@ -41,10 +44,10 @@ impl StatusHandle {
         raft: Raft,
         storage: Storage,
         identity: Identity,
-        members: watch::Receiver<Arc<Members>>,
+        (members, alarms): (watch::Receiver<Arc<Members>>, watch::Receiver<Arc<Alarms>>),
         quota_bytes: i64,
     ) -> StatusHandle {
-        StatusHandle { raft, storage, identity, members, quota_bytes }
+        StatusHandle { raft, storage, identity, members, alarms, quota_bytes }
     }
 
     pub fn now(&self) -> Status {
@@ -57,7 +60,13 @@ impl StatusHandle {
             is_learner: self.is_learner(),
             sizes: self.storage.sizes(),
             quota_bytes: self.quota_bytes,
+            alarms: self.alarms(),
         }
+    }
+
+    /// The alarms that are active as far as this member knows.
+    pub fn alarms(&self) -> Arc<Alarms> {
+        self.alarms.borrow().clone()
     }
 
     /// The Raft term, for headers.

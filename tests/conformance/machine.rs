@@ -113,7 +113,9 @@ impl Machine {
                 frame.only_header(Some(&self.header()))
             }
             Reply::Done => frame.only_header(Some(&self.header())),
-            reply @ Reply::Members { .. } => panic!("{reply:?} was not asked for"),
+            reply @ (Reply::Members { .. } | Reply::Alarm(_)) => {
+                panic!("{reply:?} was not asked for")
+            }
         })
     }
 

@@ -12,7 +12,7 @@ use std::{
 
 use orrery::{
     log::{self, Fault, FaultyFiles, Files},
-    node::{Identity, Limits, MembershipRules, Node, Options, Running},
+    node::{Identity, Limits, MembershipRules, Node, Options, Running, SpaceRules},
     proto::etcdserverpb::Member,
     raft::{Retention, Timing, Workers},
     types::{ClusterId, MemberId},
@@ -205,7 +205,12 @@ impl Machine {
                 strict: true,
                 token: "simulation".to_owned(),
             },
-            quota_bytes: 0,
+            space: SpaceRules {
+                quota_bytes: -1,
+                disk: None,
+                reserve_bytes: None,
+                disarms_itself: false,
+            },
             log: log_options(),
             files,
             state_dir: Some(self.state_dir()),
