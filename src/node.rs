@@ -5,8 +5,10 @@ mod answer;
 mod ask;
 mod background;
 mod compaction;
+mod corruption;
 pub mod data_dir;
 mod error;
+mod hashes;
 mod introduce;
 mod keeper;
 mod leases;
@@ -21,6 +23,7 @@ pub mod space;
 mod start;
 mod status;
 
+pub use corruption::{CorruptionRules, Inconsistent};
 pub use error::Error;
 pub use leases::{Leases, TimeToLive};
 pub use membership::{Membership, MembershipRules};

@@ -13,7 +13,8 @@ use crate::{
     config::{Address, ClusterState, Config, ListenUrl, Place, Url},
     grpc, http, log,
     node::{
-        Ended, Identity, Limits, MembershipRules, Options, Running, SpaceRules, data_dir::DataDir,
+        CorruptionRules, Ended, Identity, Limits, MembershipRules, Options, Running, SpaceRules,
+        data_dir::DataDir,
     },
     proto::etcdserverpb::Member,
     raft::{

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use tokio::sync::Semaphore;
 
 use crate::{
-    node::keeper::LeaseKeeper,
+    node::{corruption, hashes::Hashes, keeper::LeaseKeeper},
     proto::peer::{
         LeaseOrderReply, LeaseRenewReply, LeaseTimeToLiveReply, MemberPromoteReply, NotLeader,
         Propose, ProposeReply, ReadIndexReply, reply::Reply, request::Request,
@@ -28,12 +28,14 @@ const BYTES_PROPOSED_MAX: usize = 128 << 20;
 pub(crate) struct Answers {
     raft: Raft,
     keeper: LeaseKeeper,
+    hashes: Hashes,
     proposed: Arc<Semaphore>,
 }
 
 impl Answers {
-    pub(crate) fn new(raft: Raft, keeper: LeaseKeeper) -> Answers {
-        Answers { raft, keeper, proposed: Arc::new(Semaphore::new(BYTES_PROPOSED_MAX)) }
+    pub(crate) fn new(raft: Raft, keeper: LeaseKeeper, hashes: Hashes) -> Answers {
+        let proposed = Arc::new(Semaphore::new(BYTES_PROPOSED_MAX));
+        Answers { raft, keeper, hashes, proposed }
     }
 
     pub(crate) async fn answer(&self, request: Request) -> Reply {
@@ -59,6 +61,9 @@ impl Answers {
                 }
                 None => not_leader,
             },
+            Request::HashKv(ask) => {
+                Reply::HashKv(corruption::answer(&self.hashes, ask.revision).await)
+            }
             Request::MemberPromote(promote) => {
                 match self.raft.learner_is_ready(MemberId(promote.id)) {
                     Some(ready) => Reply::MemberPromote(MemberPromoteReply { ready }),

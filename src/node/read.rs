@@ -14,11 +14,12 @@ use crate::{
         Error,
         ask::{AskError, Leader},
         compaction::Compactions,
+        hashes::Hashes,
     },
     proto::peer::{ReadIndex, reply, request},
     raft::Raft,
     state_machine::View,
-    storage::{Storage, off_thread},
+    storage::Storage,
     types::Revision,
 };
 
@@ -87,19 +88,8 @@ impl Reader {
     /// # Errors
     /// The revision is compacted or in the future, or the store can't be read.
     pub async fn hash_kv(&self, revision: i64) -> Result<(HashKv, Revision), Error> {
-        let view = self.view(Freshness::Any).await?;
-        let now = view.keys().revision();
-        if let Some(found) = self.hash_at_compaction(revision) {
-            return Ok((found, now));
-        }
-        let found = off_thread(move || view.keys().hash_kv(revision)).await?;
-        Ok((found, now))
-    }
-
-    /// HashKV as this member found it when it compacted the store at this revision, if it remembers
-    /// that.
-    fn hash_at_compaction(&self, revision: i64) -> Option<HashKv> {
-        self.compactions.hash_at(revision)
+        let hashes = Hashes::new(self.storage.clone(), self.compactions.clone());
+        Ok(hashes.at(revision).await?)
     }
 
     /// Returns once this member has applied everything that was acknowledged before the call.

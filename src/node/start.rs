@@ -15,13 +15,15 @@ use crate::{
     log::{self, Log, Meter, Writer},
     mvcc::Head,
     node::{
-        Identity, Leases, Limits, Membership, MembershipRules, Node, Proposer, Reader, Space,
-        SpaceRules, StatusHandle,
+        CorruptionRules, Identity, Leases, Limits, Membership, MembershipRules, Node, Proposer,
+        Reader, Space, SpaceRules, StatusHandle,
         announce::Announcer,
         answer::Answers,
         ask::Leader,
         background,
         compaction::Compactions,
+        corruption::{Comparison, Watchman},
+        hashes::Hashes,
         introduce::{Introduction, address_members, introduce, set_addresses},
         keeper::LeaseKeeper,
         peers::{MemberHandler, MembersGate},
@@ -54,6 +56,7 @@ pub struct Options {
     pub limits: Limits,
     pub rules: MembershipRules,
     pub space: SpaceRules,
+    pub corruption: CorruptionRules,
     /// Where the log keeps its files, and through what.
     pub log: log::Options,
     pub files: Arc<dyn log::Files>,
@@ -122,6 +125,16 @@ impl Running {
         let (refuse, refused) = watch::channel(None);
         let gate = Arc::new(MembersGate::new(members_now.clone(), refuse));
         let peers = Peers::new(connections(&options, gate.clone()));
+        let comparison = Comparison {
+            identity: options.identity,
+            hashes: Hashes::new(storage.clone(), compactions.clone()),
+            peers: peers.clone(),
+            members: members_now.clone(),
+            timeout: options.limits.timeout,
+        };
+        if options.corruption.at_start && founders.is_empty() {
+            compare_at_start(&comparison, &peers).await?;
+        }
         let ports = open_ports(&peers, &options.peer_listen).await?;
         let (raft, incoming, first_election) = Raft::start(Parts {
             id: options.identity.member,
@@ -141,7 +154,7 @@ impl Running {
 
         let told = Told {
             members: members_now.clone(),
-            alarms: alarms_now,
+            alarms: alarms_now.clone(),
             compactions: compactions.clone(),
         };
         let handles = Handles::new(&options, &raft, &storage, hub, replies.clone(), told);
@@ -154,6 +167,13 @@ impl Running {
         options.founders.iter().for_each(|founder| set_addresses(&peers, founder));
         raft.run(first_election);
         let (introduction, timing) = (Introduction::new(&options, founders), options.timing);
+        let watchman = Watchman {
+            comparison,
+            rules: options.corruption,
+            reader: handles.node.reader.clone(),
+            proposer: handles.node.proposer.clone(),
+            alarms: alarms_now.clone(),
+        };
         let background: Vec<BoxFuture<'static, ()>> = vec![
             handles.proposing,
             handles.reading,
@@ -164,6 +184,7 @@ impl Running {
             address_members(peers.clone(), members.clone(), raft.participants()).boxed(),
             introduce(handles.node.clone(), raft.clone(), members.clone(), introduction).boxed(),
             handles.node.space.clone().watch(raft.clone()).boxed(),
+            watchman.run(raft.clone()).boxed(),
         ];
         let (tasks, stop) = run_all(background);
         Ok(Running {
@@ -234,6 +255,14 @@ impl Running {
     }
 }
 
+/// Nothing has been opened yet, so members that start at the same time find nobody to ask, and do
+/// not wait for each other.
+async fn compare_at_start(comparison: &Comparison, peers: &Peers) -> Result<(), StartError> {
+    let members = comparison.members.borrow().clone();
+    members.rows.iter().for_each(|row| set_addresses(peers, &row.member));
+    comparison.at_start().await.map_err(|found| StartError::Inconsistent(found.to_string()))
+}
+
 /// Runs the work in the background until the returned token is cancelled.
 fn run_all(background: Vec<BoxFuture<'static, ()>>) -> (TaskTracker, CancellationToken) {
     let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
@@ -299,7 +328,8 @@ impl Handles {
         let Told { members, alarms, compactions } = told;
         let timeout = options.limits.timeout;
         let keeper = LeaseKeeper::new(raft.clone());
-        let answers = Answers::new(raft.clone(), keeper.clone());
+        let hashes = Hashes::new(storage.clone(), compactions.clone());
+        let answers = Answers::new(raft.clone(), keeper.clone(), hashes);
         let leader = Leader::new(raft.clone(), answers.clone());
         let (proposer, proposing) =
             Proposer::new(raft.clone(), leader.clone(), replies, options.limits, options.seed);

@@ -56,6 +56,9 @@ pub enum StartError {
     Bind { url: String, error: io::Error },
     #[error("{0}")]
     Io(#[from] io::Error),
+    /// The store holds something else than those of other members.
+    #[error("{0}")]
+    Inconsistent(String),
     #[error("{0}")]
     Raft(String),
 }

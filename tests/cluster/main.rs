@@ -5,6 +5,7 @@
 
 mod big_restart;
 mod check;
+mod corruption;
 mod disk;
 mod fragments;
 mod kills;
@@ -16,6 +17,7 @@ mod members;
 mod membership;
 mod no_leader;
 mod power_loss;
+mod space;
 mod traffic;
 mod watchers;
 mod wrong_requests;

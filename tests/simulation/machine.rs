@@ -12,7 +12,9 @@ use std::{
 
 use orrery::{
     log::{self, Fault, FaultyFiles, Files},
-    node::{Identity, Limits, MembershipRules, Node, Options, Running, SpaceRules},
+    node::{
+        CorruptionRules, Identity, Limits, MembershipRules, Node, Options, Running, SpaceRules,
+    },
     proto::etcdserverpb::Member,
     raft::{Retention, Timing, Workers},
     types::{ClusterId, MemberId},
@@ -211,6 +213,7 @@ impl Machine {
                 reserve_bytes: None,
                 disarms_itself: false,
             },
+            corruption: CorruptionRules::default(),
             log: log_options(),
             files,
             state_dir: Some(self.state_dir()),
