@@ -334,6 +334,11 @@ fn options(
             reserve_bytes: config.limits.disk_reserve_bytes,
             disarms_itself: config.limits.auto_disarm_nospace,
         },
+        corruption: CorruptionRules {
+            at_start: config.corruption.at_start,
+            period: config.corruption.period,
+            compaction_period: config.corruption.compaction_period,
+        },
         log: log::Options {
             dir: data_dir.log(),
             group: 0,

@@ -89,7 +89,7 @@ const fn removed(name: &'static str, kind: Kind) -> Flag {
 
 /// A removed flag that does what its successor does.
 const fn renamed(name: &'static str, kind: Kind) -> Flag {
-    let default = "";
+    let default = "false";
     Flag { name, section: Section::Unsafe, kind, default, effect: Effect::Acts, help: "" }
 }
 
@@ -335,8 +335,7 @@ const LOG_ROTATION: &str =
 #[rustfmt::skip] // a table
 pub(crate) const OWN: &[Flag] = &[
     flag(Features, "disk-reserve-bytes", Number, "0", Acts,
-        "Free bytes on the data disk below which NOSPACE is raised; 0 for an eighth of the disk \
-         but at most 512 MiB, negative for no reserve."),
+        "Free bytes on the data disk that raise NOSPACE; 0 for 1/8 of it or 512 MiB, negative for none."),
     flag(Features, "auto-disarm-nospace", Bool, "false", Acts,
         "Deactivate this member's NOSPACE alarm once there is space again."),
 ];

@@ -8,7 +8,6 @@ mod verdict;
 
 use std::{sync::Arc, time::Duration};
 
-use bytes::Bytes;
 use prost::Message;
 use tokio::sync::watch;
 use tracing::{error, info, warn};
@@ -18,7 +17,7 @@ use crate::{
     alarm::{Alarm, Alarms, Kind},
     cluster::Members,
     mvcc::{self, HashKv},
-    node::{Error, Freshness, Identity, Proposer, Reader, hashes::Hashes},
+    node::{Error, Freshness, Identity, Node, Proposer, Reader, hashes::Hashes},
     proto::{
         command::command::Operation,
         etcdserverpb::{AlarmRequest, alarm_request::AlarmAction},
@@ -194,14 +193,24 @@ pub(crate) async fn answer(hashes: &Hashes, revision: i64) -> HashKvReply {
 
 /// The leader's part.
 pub(crate) struct Watchman {
-    pub(crate) comparison: Comparison,
-    pub(crate) rules: CorruptionRules,
-    pub(crate) reader: Reader,
-    pub(crate) proposer: Proposer,
-    pub(crate) alarms: watch::Receiver<Arc<Alarms>>,
+    comparison: Comparison,
+    rules: CorruptionRules,
+    reader: Reader,
+    proposer: Proposer,
+    alarms: watch::Receiver<Arc<Alarms>>,
 }
 
 impl Watchman {
+    pub(crate) fn new(
+        comparison: Comparison,
+        rules: CorruptionRules,
+        node: &Node,
+        alarms: watch::Receiver<Arc<Alarms>>,
+    ) -> Watchman {
+        let (reader, proposer) = (node.reader.clone(), node.proposer.clone());
+        Watchman { comparison, rules, reader, proposer, alarms }
+    }
+
     /// Compares at times while this member leads, until Raft has ended.
     pub(crate) async fn run(self, raft: Raft) {
         let leads = || raft.leadership().borrow().leader == Some(raft.id());

@@ -45,6 +45,7 @@ pub struct Reader {
     storage: Storage,
     rounds: mpsc::Sender<oneshot::Sender<Result<u64, AskError>>>,
     compactions: Compactions,
+    hashes: Hashes,
     timeout: Duration,
 }
 
@@ -54,12 +55,12 @@ impl Reader {
         raft: Raft,
         leader: Leader,
         storage: Storage,
-        compactions: Compactions,
+        (compactions, hashes): (Compactions, Hashes),
         timeout: Duration,
     ) -> (Reader, impl Future<Output = ()> + Send + 'static) {
         let (rounds, inbox) = mpsc::channel(QUEUE_MAX);
         let task = make_rounds(inbox, leader, timeout);
-        (Reader { raft, storage, rounds, compactions, timeout }, task)
+        (Reader { raft, storage, rounds, compactions, hashes, timeout }, task)
     }
 
     /// # Errors
@@ -88,8 +89,7 @@ impl Reader {
     /// # Errors
     /// The revision is compacted or in the future, or the store can't be read.
     pub async fn hash_kv(&self, revision: i64) -> Result<(HashKv, Revision), Error> {
-        let hashes = Hashes::new(self.storage.clone(), self.compactions.clone());
-        Ok(hashes.at(revision).await?)
+        Ok(self.hashes.at(revision).await?)
     }
 
     /// Returns once this member has applied everything that was acknowledged before the call.

@@ -189,10 +189,16 @@ impl Space {
     pub(crate) async fn watch(self, raft: Raft) {
         let mut disk = Disk::new(&self.0.rules);
         let mut before = self.0.storage.sizes();
+        // Bytes in use when space was last given back: as long as they are the same, there is no
+        // more to give.
+        let mut tried = None;
         while !raft.is_stopped() {
             tokio::time::sleep(TURN).await;
-            if let Some(disk) = &mut disk {
-                self.watch_disk(disk);
+            if let Some(mut watched) = disk.take() {
+                let look = move || (watched.look(), watched);
+                let (room, watched) = off_thread(look).await;
+                self.note_room(room, &watched);
+                disk = Some(watched);
             }
             let now = self.0.storage.sizes();
             let is_full = quota(self.0.rules.quota_bytes).is_some_and(|quota| now.on_disk >= quota);
@@ -201,14 +207,13 @@ impl Space {
             if has_grown || self.0.disk_is_low.load(Ordering::Relaxed) {
                 self.raise().await;
             } else if self.0.rules.disarms_itself {
-                self.disarm(now, before).await;
+                self.disarm(now, &mut tried).await;
             }
             before = now;
         }
     }
 
-    fn watch_disk(&self, disk: &mut Disk) {
-        let room = disk.look();
+    fn note_room(&self, room: Room, disk: &Disk) {
         let was_low = self.0.disk_is_low.load(Ordering::Relaxed);
         let is_low = match room {
             Room::Low => true,
@@ -248,15 +253,14 @@ impl Space {
     }
 
     /// Deactivates this member's alarm if there is space, and makes space if there could be.
-    async fn disarm(&self, now: Sizes, before: Sizes) {
+    async fn disarm(&self, now: Sizes, tried: &mut Option<u64>) {
         if !self.is_alarmed() {
             return;
         }
         let quota = quota(self.0.rules.quota_bytes).unwrap_or(u64::MAX);
         let fits = |bytes: u64| bytes < quota - quota / MARGIN;
         if !fits(now.on_disk) {
-            let has_shrunk = now.in_use < before.in_use || before.on_disk != now.on_disk;
-            if fits(now.in_use) && has_shrunk {
+            if fits(now.in_use) && tried.replace(now.in_use) != Some(now.in_use) {
                 let done = self.defragment().await;
                 done.unwrap_or_else(|error| warn!(%error, "could not give back space"));
             }

@@ -108,30 +108,12 @@ impl Running {
     pub async fn start(options: Options) -> Result<Running, StartError> {
         let Opened { storage, log, writer, meter, hub, founders } = Opened::open(&options)?;
         let replies = Replies::new(options.identity.member, options.epoch);
-        let (members, members_now) = watch::channel(Arc::new(Members::read(&storage.snapshot())?));
-        let (alarms, alarms_now) = watch::channel(Arc::new(Alarms::read(&storage.snapshot())?));
-        let compactions = Compactions::new(Head::read(&storage.snapshot())?.floor);
         let keeper = Arc::new(OnceLock::new());
-        let mut announcer = Announcer {
-            identity: options.identity,
-            storage: storage.clone(),
-            replies: replies.clone(),
-            members,
-            alarms,
-            compactions: compactions.clone(),
-            keeper: keeper.clone(),
-            election: options.timing.election,
-        };
+        let (told, mut announcer) = Told::new(&options, &storage, &replies, &keeper)?;
         let (refuse, refused) = watch::channel(None);
-        let gate = Arc::new(MembersGate::new(members_now.clone(), refuse));
+        let gate = Arc::new(MembersGate::new(told.members.clone(), refuse));
         let peers = Peers::new(connections(&options, gate.clone()));
-        let comparison = Comparison {
-            identity: options.identity,
-            hashes: Hashes::new(storage.clone(), compactions.clone()),
-            peers: peers.clone(),
-            members: members_now.clone(),
-            timeout: options.limits.timeout,
-        };
+        let comparison = comparison(&options, &told, &peers);
         if options.corruption.at_start && founders.is_empty() {
             compare_at_start(&comparison, &peers).await?;
         }
@@ -152,35 +134,25 @@ impl Running {
         .await?;
         gate.know(raft.participants());
 
-        let told = Told {
-            members: members_now.clone(),
-            alarms: alarms_now.clone(),
-            compactions: compactions.clone(),
-        };
-        let handles = Handles::new(&options, &raft, &storage, hub, replies.clone(), told);
+        let handles = Handles::new(&options, &raft, &storage, hub, replies.clone(), &told);
         let _ = keeper.set(handles.keeper.clone());
         let (answers, version) = (handles.answers, options.version.clone());
-        let members = members_now.clone();
+        let members = told.members.clone();
         let handler = Arc::new(MemberHandler { incoming, answers, members, version });
-        let members = members_now;
+        let members = told.members;
         ports.into_iter().for_each(|port| peers.serve(port, handler.clone()));
         options.founders.iter().for_each(|founder| set_addresses(&peers, founder));
         raft.run(first_election);
         let (introduction, timing) = (Introduction::new(&options, founders), options.timing);
-        let watchman = Watchman {
-            comparison,
-            rules: options.corruption,
-            reader: handles.node.reader.clone(),
-            proposer: handles.node.proposer.clone(),
-            alarms: alarms_now.clone(),
-        };
+        let watchman =
+            Watchman::new(comparison, options.corruption, &handles.node, told.alarms.clone());
         let background: Vec<BoxFuture<'static, ()>> = vec![
             handles.proposing,
             handles.reading,
             background::keep_leases(handles.keeper, raft.clone()).boxed(),
             background::reconcile_members(raft.clone(), members.clone(), timing.election).boxed(),
             background::retain(raft.clone(), storage.clone(), meter, options.retention).boxed(),
-            compactions.run(storage, raft.clone()).boxed(),
+            told.compactions.run(storage, raft.clone()).boxed(),
             address_members(peers.clone(), members.clone(), raft.participants()).boxed(),
             introduce(handles.node.clone(), raft.clone(), members.clone(), introduction).boxed(),
             handles.node.space.clone().watch(raft.clone()).boxed(),
@@ -255,6 +227,16 @@ impl Running {
     }
 }
 
+fn comparison(options: &Options, told: &Told, peers: &Peers) -> Comparison {
+    Comparison {
+        identity: options.identity,
+        hashes: told.hashes.clone(),
+        peers: peers.clone(),
+        members: told.members.clone(),
+        timeout: options.limits.timeout,
+    }
+}
+
 /// Nothing has been opened yet, so members that start at the same time find nobody to ask, and do
 /// not wait for each other.
 async fn compare_at_start(comparison: &Comparison, peers: &Peers) -> Result<(), StartError> {
@@ -305,6 +287,34 @@ struct Told {
     members: watch::Receiver<Arc<Members>>,
     alarms: watch::Receiver<Arc<Alarms>>,
     compactions: Compactions,
+    hashes: Hashes,
+}
+
+impl Told {
+    /// As it is in the store, with who tells of its changes.
+    fn new(
+        options: &Options,
+        storage: &Storage,
+        replies: &Replies,
+        keeper: &Arc<OnceLock<LeaseKeeper>>,
+    ) -> Result<(Told, Announcer), storage::Error> {
+        let snapshot = storage.snapshot();
+        let (members, members_now) = watch::channel(Arc::new(Members::read(&snapshot)?));
+        let (alarms, alarms_now) = watch::channel(Arc::new(Alarms::read(&snapshot)?));
+        let compactions = Compactions::new(Head::read(&snapshot)?.floor);
+        let hashes = Hashes::new(storage.clone(), compactions.clone());
+        let announcer = Announcer {
+            identity: options.identity,
+            storage: storage.clone(),
+            replies: replies.clone(),
+            members,
+            alarms,
+            compactions: compactions.clone(),
+            keeper: keeper.clone(),
+            election: options.timing.election,
+        };
+        Ok((Told { members: members_now, alarms: alarms_now, compactions, hashes }, announcer))
+    }
 }
 
 /// The handles of a member, with the work behind them.
@@ -323,18 +333,21 @@ impl Handles {
         storage: &Storage,
         watch: WatchHub,
         replies: Replies,
-        told: Told,
+        told: &Told,
     ) -> Handles {
-        let Told { members, alarms, compactions } = told;
         let timeout = options.limits.timeout;
         let keeper = LeaseKeeper::new(raft.clone());
-        let hashes = Hashes::new(storage.clone(), compactions.clone());
-        let answers = Answers::new(raft.clone(), keeper.clone(), hashes);
+        let answers = Answers::new(raft.clone(), keeper.clone(), told.hashes.clone());
         let leader = Leader::new(raft.clone(), answers.clone());
         let (proposer, proposing) =
             Proposer::new(raft.clone(), leader.clone(), replies, options.limits, options.seed);
-        let (reader, reading) =
-            Reader::new(raft.clone(), leader.clone(), storage.clone(), compactions, timeout);
+        let (reader, reading) = Reader::new(
+            raft.clone(),
+            leader.clone(),
+            storage.clone(),
+            (told.compactions.clone(), told.hashes.clone()),
+            timeout,
+        );
         let membership = Membership {
             identity: options.identity,
             raft: raft.clone(),
@@ -349,7 +362,7 @@ impl Handles {
             storage.clone(),
             proposer.clone(),
             reader.clone(),
-            alarms.clone(),
+            told.alarms.clone(),
             options.space.clone(),
         );
         let node = Node {
@@ -363,7 +376,7 @@ impl Handles {
                 raft.clone(),
                 storage.clone(),
                 options.identity,
-                (members, alarms),
+                (told.members.clone(), told.alarms.clone()),
                 options.space.quota_bytes,
             ),
             space,

@@ -81,7 +81,8 @@ async fn a_full_quota_refuses_writes_until_there_is_space_and_the_alarm_is_off()
     assert!(after < before / 4, "{before} bytes became {after}");
     is_refused(client.put("third", "a", None).await);
     for (member, kind) in alarms(&mut client).await {
-        let of = etcd_client::AlarmOptions::new().with_member(member);
+        let mut of = etcd_client::AlarmOptions::new();
+        of.with_member(member);
         client.alarm(AlarmAction::Deactivate, kind, Some(of)).await.unwrap();
     }
     client.put("third", "a", None).await.unwrap();
