@@ -24,7 +24,7 @@ use crate::{telemetry, tls};
 pub const ELECTION_MS_MAX: u64 = 50_000;
 
 /// etcd's default for `--quota-backend-bytes`, which 0 stands for: 2 GiB.
-pub const QUOTA_BYTES_DEFAULT: u64 = 2 * 1024 * 1024 * 1024;
+pub const QUOTA_BYTES_DEFAULT: i64 = 2 * 1024 * 1024 * 1024;
 
 /// Everything that flags and environment say about a member.
 #[derive(Clone, Debug, PartialEq)]
@@ -59,6 +59,7 @@ pub struct Config {
     pub unsafe_no_fsync: bool,
     pub watch_progress_notify_interval: Duration,
     pub auto_compaction: AutoCompaction,
+    pub corruption: CorruptionChecks,
     pub log_level: telemetry::Level,
 }
 
@@ -83,8 +84,20 @@ pub struct Timing {
 pub struct Limits {
     pub max_request_bytes: usize,
     pub max_txn_ops: usize,
-    /// `None` for no limit.
-    pub quota_backend_bytes: Option<u64>,
+    /// Negative for no limit.
+    pub quota_backend_bytes: i64,
+    /// Free bytes that the data disk should have; `None` for a part of it.
+    pub disk_reserve_bytes: Option<u64>,
+    pub auto_disarm_nospace: bool,
+}
+
+/// When members compare what they hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CorruptionChecks {
+    pub at_start: bool,
+    pub period: Option<Duration>,
+    /// Of the hashes that compactions leave.
+    pub compaction_period: Option<Duration>,
 }
 
 /// Compaction that nobody asks for.

@@ -70,7 +70,7 @@ pub fn router(
         }),
     };
     let header = Header::new(node);
-    let proposals = Proposals::new(node.proposer.clone(), metrics.clone());
+    let proposals = Proposals::new(node, metrics.clone());
     let kv = Kv {
         proposals: proposals.clone(),
         reader: node.reader.clone(),
@@ -88,6 +88,8 @@ pub fn router(
         reader: node.reader.clone(),
         membership: node.membership.clone(),
         downgrades: node.downgrades.clone(),
+        proposals: kv.proposals.clone(),
+        space: node.space.clone(),
         header,
     };
     let largest = limits.message_bytes_max();

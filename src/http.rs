@@ -35,7 +35,7 @@ pub fn router(node: &Node, grpc: Router, metrics: Arc<Metrics>) -> Router {
 
 /// What a `--listen-metrics-urls` URL serves: health and metrics.
 pub fn metrics_router(node: &Node, metrics: Arc<Metrics>) -> Router {
-    health::pages(health::checker(node)).merge(metrics::page(node, metrics))
+    health::pages(health::checker(node), metrics.health()).merge(metrics::page(node, metrics))
 }
 
 fn version_page(versions: impl Fn() -> Versions + Clone + Send + Sync + 'static) -> Router {

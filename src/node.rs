@@ -5,8 +5,10 @@ mod answer;
 mod ask;
 mod background;
 mod compaction;
+mod corruption;
 pub mod data_dir;
 mod error;
+mod hashes;
 mod introduce;
 mod keeper;
 mod leases;
@@ -17,16 +19,19 @@ mod propose;
 mod read;
 mod reconcile;
 mod replies;
+pub mod space;
 mod start;
 mod status;
 mod versions;
 
+pub use corruption::{CorruptionRules, Inconsistent};
 pub use error::Error;
 pub use leases::{Leases, TimeToLive};
 pub use membership::{Membership, MembershipRules};
 pub use operation::Operation;
 pub use propose::{Limits, Proposer};
 pub use read::{Freshness, Reader};
+pub use space::{Space, SpaceRules};
 pub use start::{Ended, Options, Running};
 pub use status::{Status, StatusHandle};
 pub use versions::{Downgrades, VersionPage};
@@ -61,4 +66,5 @@ pub struct Node {
     pub membership: Membership,
     pub downgrades: Downgrades,
     pub status: StatusHandle,
+    pub space: Space,
 }

@@ -1,5 +1,6 @@
 //! The replicated state: what a member must do, and be, after the same log.
 
+mod alarms;
 mod apply;
 mod keys;
 mod leases;
@@ -12,11 +13,15 @@ mod view;
 mod tests;
 
 use crate::{
+    alarm::Alarms,
     cluster, lease,
     mvcc::{self, Head},
     proto::{
         command::Command,
-        etcdserverpb::{DeleteRangeResponse, LeaseGrantResponse, Member, PutResponse, TxnResponse},
+        etcdserverpb::{
+            AlarmResponse, DeleteRangeResponse, LeaseGrantResponse, Member, PutResponse,
+            TxnResponse,
+        },
         mvccpb::Event,
     },
     storage::{self, Storage},
@@ -25,6 +30,7 @@ use crate::{
 use bytes::Bytes;
 
 pub use crate::storage::Position;
+pub use alarms::txn_takes_space;
 pub use view::View;
 
 /// An entry of the Raft log, decoded.
@@ -53,6 +59,8 @@ pub struct Applied {
     pub leases: Vec<lease::Change>,
     /// The membership list is a different one now.
     pub members_changed: bool,
+    /// Other alarms are active now.
+    pub alarms_changed: bool,
 }
 
 /// The answer to one command. Responses have header.revision set and nothing else in the header.
@@ -66,6 +74,7 @@ pub enum Reply {
     /// Compaction runs on in the background; the floor is in force.
     Compact(Compacted),
     LeaseGrant(LeaseGrantResponse),
+    Alarm(AlarmResponse),
     /// The list after the change, and the member it was about.
     Members {
         member: Member,
@@ -90,6 +99,10 @@ pub enum Rejection {
     LeaseExists(LeaseId),
     LeaseTtlTooLarge(i64),
     Cluster(cluster::Rejection),
+    /// A NOSPACE alarm is active.
+    NoSpace,
+    /// A CORRUPT alarm is active.
+    Corrupt,
     /// The command itself makes no sense; checks at the edge let none through.
     Malformed(&'static str),
 }
@@ -99,6 +112,7 @@ pub struct StateMachine {
     storage: Storage,
     position: Position,
     head: Head,
+    alarms: Alarms,
 }
 
 /// Why a command was not carried out.
@@ -113,8 +127,9 @@ impl StateMachine {
     pub fn open(storage: Storage) -> Result<StateMachine, storage::Error> {
         let snapshot = storage.snapshot();
         let (position, head) = (snapshot.position()?, Head::read(&snapshot)?);
+        let alarms = Alarms::read(&snapshot)?;
         drop(snapshot);
-        Ok(StateMachine { storage, position, head })
+        Ok(StateMachine { storage, position, head, alarms })
     }
 
     pub fn position(&self) -> &Position {
@@ -134,7 +149,7 @@ impl StateMachine {
         let Some(last) = entries.last().map(|entry| entry.id) else { return Ok(Vec::new()) };
         let snapshot = self.storage.snapshot();
         let mut batch = snapshot.batch();
-        let (mut head, mut membership) = (self.head, None);
+        let (mut head, mut alarms, mut membership) = (self.head, self.alarms.clone(), None);
         let mut applied = Vec::with_capacity(entries.len());
         for entry in entries {
             let effects = match entry.payload {
@@ -143,7 +158,9 @@ impl StateMachine {
                     membership = Some((entry.id, members));
                     Ok(apply::Effects::done())
                 }
-                Payload::Command(command) => apply::apply(&mut batch, &mut head, command)?,
+                Payload::Command(command) => {
+                    apply::apply(&mut batch, &mut head, &mut alarms, command)?
+                }
             };
             applied.push(Applied::new(effects, head.revision));
         }
@@ -152,7 +169,7 @@ impl StateMachine {
             batch.put_membership(*id, members);
         }
         batch.write()?;
-        self.head = head;
+        (self.head, self.alarms) = (head, alarms);
         self.position.applied = Some(last);
         self.position.membership = membership.or(self.position.membership.take());
         Ok(applied)
@@ -162,8 +179,11 @@ impl StateMachine {
 impl Applied {
     fn new(effects: Result<apply::Effects, Rejection>, revision: Revision) -> Applied {
         match effects {
-            Ok(apply::Effects { reply, events, leases, members_changed }) => {
-                Applied { reply: Ok(reply), revision, events, leases, members_changed }
+            Ok(effects) => {
+                let apply::Effects { reply, events, leases, members_changed, alarms_changed } =
+                    effects;
+                let reply = Ok(reply);
+                Applied { reply, revision, events, leases, members_changed, alarms_changed }
             }
             Err(rejection) => Applied {
                 reply: Err(rejection),
@@ -171,6 +191,7 @@ impl Applied {
                 events: Vec::new(),
                 leases: Vec::new(),
                 members_changed: false,
+                alarms_changed: false,
             },
         }
     }

@@ -13,7 +13,10 @@ use crate::{
     cluster::ids,
     config::{Address, ClusterState, Config, ListenUrl, Place, Url},
     grpc, http, log,
-    node::{Ended, Identity, Limits, MembershipRules, Options, Running, data_dir::DataDir},
+    node::{
+        CorruptionRules, Ended, Identity, Limits, MembershipRules, Options, Running, SpaceRules,
+        data_dir::DataDir,
+    },
     proto::etcdserverpb::Member,
     raft::{
         Retention, Threads, Timing, Workers,
@@ -81,6 +84,7 @@ pub(super) async fn start(
     };
     let services = grpc::router(node, limits, &counters, stopping.clone());
     let metrics = Arc::new(http::Metrics::new(node.identity, registry));
+    metrics.count_defragmentations(&node.space);
     let leader = node.status.leader();
     let counting = {
         let metrics = metrics.clone();
@@ -334,10 +338,17 @@ fn options(
             max_learners: config.max_learners,
             strict: config.strict_reconfig_check,
         },
-        quota_bytes: config
-            .limits
-            .quota_backend_bytes
-            .map_or(0, |bytes| i64::try_from(bytes).unwrap_or(i64::MAX)),
+        space: SpaceRules {
+            quota_bytes: config.limits.quota_backend_bytes,
+            disk: Some(data_dir.path().to_owned()),
+            reserve_bytes: config.limits.disk_reserve_bytes,
+            disarms_itself: config.limits.auto_disarm_nospace,
+        },
+        corruption: CorruptionRules {
+            at_start: config.corruption.at_start,
+            period: config.corruption.period,
+            compaction_period: config.corruption.compaction_period,
+        },
         log: log::Options {
             dir: data_dir.log(),
             group: 0,

@@ -3,8 +3,9 @@
 use std::{fmt::Display, time::Duration};
 
 use super::{
-    AutoCompaction, ClusterState, Config, Discovery, ELECTION_MS_MAX, Error, Founding, Limits,
-    ListenUrl, Listeners, QUOTA_BYTES_DEFAULT, Timing, Url, Warning, duration, raw::RawConfig, url,
+    AutoCompaction, ClusterState, Config, CorruptionChecks, Discovery, ELECTION_MS_MAX, Error,
+    Founding, Limits, ListenUrl, Listeners, QUOTA_BYTES_DEFAULT, Timing, Url, Warning, duration,
+    raw::RawConfig, url,
 };
 use crate::{telemetry, tls};
 
@@ -93,6 +94,7 @@ pub(crate) fn check(mut raw: RawConfig) -> Result<(Config, Vec<Warning>), Error>
         )
         .max(PROGRESS_INTERVAL_MIN),
         auto_compaction: auto_compaction(&raw)?,
+        corruption: corruption_checks(&raw)?,
         log_level: telemetry::Level::parse(raw.text("log-level"))
             .ok_or_else(|| unknown(&raw, "log-level", telemetry::Level::NAMES))?,
     };
@@ -303,10 +305,71 @@ fn limits(raw: &RawConfig) -> Result<Limits, Error> {
         max_request_bytes: bytes as usize,
         max_txn_ops: operations as usize,
         quota_backend_bytes: match raw.number("quota-backend-bytes") {
-            0 => Some(QUOTA_BYTES_DEFAULT),
-            quota => u64::try_from(quota).ok(),
+            0 => QUOTA_BYTES_DEFAULT,
+            quota => quota,
         },
+        disk_reserve_bytes: match raw.number("disk-reserve-bytes") {
+            0 => None,
+            bytes => Some(u64::try_from(bytes).unwrap_or(0)),
+        },
+        auto_disarm_nospace: raw.bool("auto-disarm-nospace"),
     })
+}
+
+/// The gates are those of etcd 3.7; others than these two change nothing here.
+fn corruption_checks(raw: &RawConfig) -> Result<CorruptionChecks, Error> {
+    let gates = feature_gates(raw)?;
+    let is_on = |gate: &str| gates.iter().rev().find(|(name, _)| *name == gate).map(|gate| gate.1);
+    let all = is_on("AllAlpha").unwrap_or(false);
+    let old = |flag: &str| raw.is_set(flag) && raw.bool(flag);
+    let period = raw.duration("corrupt-check-time");
+    let compaction_period = raw.duration("compact-hash-check-time");
+    if compaction_period.is_zero() {
+        return Err(out_of_range(raw, "compact-hash-check-time", "must be >0"));
+    }
+    let at_compactions =
+        is_on("CompactHashCheck").unwrap_or(all) || old("experimental-compact-hash-check-enabled");
+    Ok(CorruptionChecks {
+        at_start: is_on("InitialCorruptCheck").unwrap_or(all)
+            || old("experimental-initial-corrupt-check"),
+        period: (!period.is_zero()).then_some(period),
+        compaction_period: at_compactions.then_some(compaction_period),
+    })
+}
+
+/// etcd's features that can be switched, and the names that stand for many.
+const GATES: &[&str] = &[
+    "AllAlpha",
+    "AllBeta",
+    "CompactHashCheck",
+    "FastLeaseKeepAlive",
+    "InitialCorruptCheck",
+    "LeaseCheckpoint",
+    "LeaseCheckpointPersist",
+    "PriorityRequest",
+    "SetMemberLocalAddr",
+    "StopGRPCServiceOnDefrag",
+    "TxnModeWriteWithSharedBuffer",
+];
+
+fn feature_gates(raw: &RawConfig) -> Result<Vec<(&str, bool)>, Error> {
+    let flag = "feature-gates";
+    let gates = raw.text(flag).split(',').map(str::trim).filter(|gate| !gate.is_empty());
+    gates
+        .map(|gate| {
+            let (name, value) = gate.split_once('=').unwrap_or((gate, ""));
+            let value = match value.trim() {
+                "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
+                "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
+                _ => None,
+            };
+            match value {
+                Some(value) if GATES.contains(&name.trim()) => Ok((name.trim(), value)),
+                Some(_) => Err(unknown(raw, flag, "a feature of etcd")),
+                None => Err(unknown(raw, flag, "Name=true or Name=false")),
+            }
+        })
+        .collect()
 }
 
 /// `value`, or `default` when it is the one that stands for it.

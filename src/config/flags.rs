@@ -68,7 +68,7 @@ impl Flag {
 
 /// The flag of that name, removed ones included.
 pub(crate) fn find(name: &str) -> Option<&'static Flag> {
-    FLAGS.iter().chain(REMOVED).find(|flag| flag.name == name)
+    FLAGS.iter().chain(OWN).chain(REMOVED).find(|flag| flag.name == name)
 }
 
 const fn flag(
@@ -85,6 +85,12 @@ const fn flag(
 const fn removed(name: &'static str, kind: Kind) -> Flag {
     let default = "";
     Flag { name, section: Section::Unsafe, kind, default, effect: Effect::Removed, help: "" }
+}
+
+/// A removed flag that does what its successor does.
+const fn renamed(name: &'static str, kind: Kind) -> Flag {
+    let default = "false";
+    Flag { name, section: Section::Unsafe, kind, default, effect: Effect::Acts, help: "" }
 }
 
 /// The flags of etcd 3.7 and its main branch, in the order of its help.
@@ -144,7 +150,7 @@ pub(crate) const FLAGS: &[Flag] = &[
         "Time without input after which a connection to a peer is closed."),
     flag(Member, "raft-write-timeout", Duration, "5s", Inert,
         "Time without progress after which a write to a peer fails."),
-    flag(Member, "feature-gates", Text, "", Inert,
+    flag(Member, "feature-gates", Text, "", Acts,
         "Features to switch, as Name=true,Name=false."),
 
     flag(Clustering, "initial-advertise-peer-urls", Urls, "http://localhost:2380", Acts,
@@ -293,9 +299,9 @@ pub(crate) const FLAGS: &[Flag] = &[
     flag(Tracing, "distributed-tracing-sampling-rate", Number, "0", Inert,
         "Traces to send of a million."),
 
-    flag(Features, "corrupt-check-time", Duration, "0s", Inert,
+    flag(Features, "corrupt-check-time", Duration, "0s", Acts,
         "Time between two comparisons of the members' data; 0 for never."),
-    flag(Features, "compact-hash-check-time", Duration, "1m0s", Inert,
+    flag(Features, "compact-hash-check-time", Duration, "1m0s", Acts,
         "Time between two comparisons of the members' compaction hashes."),
     flag(Features, "compaction-batch-limit", Number, "1000", Inert,
         "Most revisions deleted in one batch of a compaction."),
@@ -325,6 +331,15 @@ pub(crate) const FLAGS: &[Flag] = &[
 const LOG_ROTATION: &str =
     r#"{"maxsize": 100, "maxage": 0, "maxbackups": 0, "localtime": false, "compress": false}"#;
 
+/// Flags that etcd does not have.
+#[rustfmt::skip] // a table
+pub(crate) const OWN: &[Flag] = &[
+    flag(Features, "disk-reserve-bytes", Number, "0", Acts,
+        "Free bytes on the data disk that raise NOSPACE; 0 for 1/8 of it or 512 MiB, negative for none."),
+    flag(Features, "auto-disarm-nospace", Bool, "false", Acts,
+        "Deactivate this member's NOSPACE alarm once there is space again."),
+];
+
 /// Flags of earlier releases, which command lines in the wild still hold.
 #[rustfmt::skip] // a table
 pub(crate) const REMOVED: &[Flag] = &[
@@ -340,9 +355,9 @@ pub(crate) const REMOVED: &[Flag] = &[
     removed("proxy-read-timeout", Count),
     removed("debug", Bool),
     removed("log-package-levels", Text),
-    removed("experimental-initial-corrupt-check", Bool),
+    renamed("experimental-initial-corrupt-check", Bool),
     removed("experimental-corrupt-check-time", Duration),
-    removed("experimental-compact-hash-check-enabled", Bool),
+    renamed("experimental-compact-hash-check-enabled", Bool),
     removed("experimental-compact-hash-check-time", Duration),
     removed("experimental-watch-progress-notify-interval", Duration),
     removed("experimental-warning-apply-duration", Duration),

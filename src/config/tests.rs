@@ -34,7 +34,9 @@ fn without_flags_there_is_one_member_on_loopback() {
     let limits = Limits {
         max_request_bytes: 1_572_864,
         max_txn_ops: 128,
-        quota_backend_bytes: Some(2 << 30),
+        quota_backend_bytes: 2 << 30,
+        disk_reserve_bytes: None,
+        auto_disarm_nospace: false,
     };
     assert_eq!(config.limits, limits);
     assert_eq!(config.watch_progress_notify_interval, Duration::from_secs(600));
@@ -178,8 +180,8 @@ fn limits_have_bounds() {
         "--max-request-bytes 1073741825 is out of range: expected at most 1073741824 (1 GiB)",
     );
     refuses("--max-txn-ops 0", "--max-txn-ops 0 is out of range: expected 1 or more");
-    assert_eq!(config("--quota-backend-bytes -1").limits.quota_backend_bytes, None);
-    assert_eq!(config("--quota-backend-bytes 7").limits.quota_backend_bytes, Some(7));
+    assert_eq!(config("--quota-backend-bytes -1").limits.quota_backend_bytes, -1);
+    assert_eq!(config("--quota-backend-bytes 7").limits.quota_backend_bytes, 7);
     assert_eq!(config("--snapshot-count 0").snapshot_count, 10_000);
     let short = config("--watch-progress-notify-interval 1ms");
     assert_eq!(short.watch_progress_notify_interval, Duration::from_millis(100));
@@ -228,10 +230,46 @@ fn help_lists_every_flag_and_version_begins_as_tools_expect() {
         Asked::Serve(..) => panic!("{flag}"),
     };
     let help = printed("--help");
-    for flag in flags::FLAGS {
+    for flag in flags::FLAGS.iter().chain(flags::OWN) {
         assert!(help.contains(&format!("\n  --{} '", flag.name)), "--{}", flag.name);
     }
     assert!(help.lines().all(|line| line.len() <= 120), "{help}");
     let version = printed("--version");
     assert_eq!(version.lines().next(), Some("etcd Version: 3.7.0"));
+}
+
+#[test]
+fn corruption_checks_are_switched_by_gates_and_by_the_flags_of_old() {
+    #[track_caller]
+    fn check(arguments: &str, at_start: bool, period: Option<u64>, compaction: Option<u64>) {
+        let checks = config(arguments).corruption;
+        let secs = |time: Option<Duration>| time.map(|time| time.as_secs());
+        let found = (checks.at_start, secs(checks.period), secs(checks.compaction_period));
+        assert_eq!(found, (at_start, period, compaction), "{arguments}");
+    }
+    check("", false, None, None);
+    check("--feature-gates InitialCorruptCheck=true", true, None, None);
+    check("--experimental-initial-corrupt-check=true", true, None, None);
+    check("--experimental-initial-corrupt-check=false", false, None, None);
+    check("--feature-gates=CompactHashCheck=true,InitialCorruptCheck=false", false, None, Some(60));
+    check("--feature-gates=AllAlpha=true,InitialCorruptCheck=false", false, None, Some(60));
+    check("--corrupt-check-time=5m --compact-hash-check-time=7s", false, Some(300), None);
+    let enabled = "--experimental-compact-hash-check-enabled=true --compact-hash-check-time=7s";
+    check(enabled, false, None, Some(7));
+    for (arguments, words) in [
+        ("--feature-gates=Nonsense=true", "a feature of etcd"),
+        ("--feature-gates=CompactHashCheck", "Name=true or Name=false"),
+        ("--compact-hash-check-time=0s", "must be >0"),
+    ] {
+        let error = read(arguments).unwrap_err().to_string();
+        assert!(error.contains(words), "{error}");
+    }
+}
+
+#[test]
+fn the_reserve_of_the_disk_is_a_part_of_it_or_a_number_or_none() {
+    let reserve = |arguments| config(arguments).limits.disk_reserve_bytes;
+    assert_eq!(reserve(""), None);
+    assert_eq!(reserve("--disk-reserve-bytes 1000"), Some(1000));
+    assert_eq!(reserve("--disk-reserve-bytes=-1"), Some(0));
 }

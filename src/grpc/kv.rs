@@ -11,7 +11,7 @@ use crate::{
     grpc::{
         Limits, aside::aside, caller, gate::Admission, header::Header, metrics::Proposals, validate,
     },
-    node::{Error, Freshness, Reader},
+    node::{Error, Freshness, Reader, space::cost},
     proto::etcdserverpb::{
         CompactionRequest, CompactionResponse, DeleteRangeRequest, DeleteRangeResponse, PutRequest,
         PutResponse, RangeRequest, RangeResponse, TxnRequest, TxnResponse, kv_server,
@@ -59,6 +59,7 @@ impl kv_server::Kv for Kv {
 
     async fn put(&self, request: Request<PutRequest>) -> Result<Response<PutResponse>, Status> {
         let (caller, put) = (caller(&request), request.into_inner());
+        self.proposals.admit(cost::put(&put)).await?;
         validate::put(&put, &self.limits)?;
         let mut response = self.proposals.propose(&caller, put).await?;
         self.header.fill(&mut response.header);
@@ -78,6 +79,7 @@ impl kv_server::Kv for Kv {
 
     async fn txn(&self, request: Request<TxnRequest>) -> Result<Response<TxnResponse>, Status> {
         let (caller, txn) = (caller(&request), request.into_inner());
+        self.proposals.admit(cost::txn(&txn)).await?;
         validate::txn(&txn, &self.limits)?;
         let mut response = match read_only::freshness(&txn) {
             Some(freshness) => self.read_txn(txn, freshness).await?,

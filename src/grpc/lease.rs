@@ -5,7 +5,7 @@ use tonic::{Request, Response, Status, Streaming, async_trait};
 
 use crate::{
     grpc::{caller, header::Header, metrics::Proposals, validate},
-    node::Leases,
+    node::{Leases, space::cost},
     proto::etcdserverpb::{
         LeaseGrantRequest, LeaseGrantResponse, LeaseKeepAliveRequest, LeaseKeepAliveResponse,
         LeaseLeasesRequest, LeaseLeasesResponse, LeaseRevokeRequest, LeaseRevokeResponse,
@@ -32,6 +32,7 @@ impl lease_server::Lease for Lease {
         request: Request<LeaseGrantRequest>,
     ) -> Result<Response<LeaseGrantResponse>, Status> {
         let (caller, grant) = (caller(&request), request.into_inner());
+        self.proposals.admit(cost::LEASE).await?;
         validate::lease_grant(&grant)?;
         let mut response = self.proposals.propose(&caller, grant).await?;
         self.header.fill(&mut response.header);

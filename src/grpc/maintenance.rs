@@ -2,10 +2,15 @@
 
 use tokio_stream::Empty;
 use tonic::{Request, Response, Status, async_trait};
+use tracing::{info, warn};
 
 use crate::{
-    grpc::{aside::aside, downgrade::downgrade, header::Header, status::not_implemented, version},
-    node::{self, Downgrades, Error, Freshness, Membership, Reader, StatusHandle},
+    alarm::{Alarm, Kind},
+    grpc::{
+        aside::aside, caller, downgrade::downgrade, header::Header, metrics::Proposals,
+        status::not_implemented, version,
+    },
+    node::{self, Downgrades, Error, Freshness, Membership, Reader, Space, StatusHandle},
     proto::etcdserverpb::{
         AlarmRequest, AlarmResponse, DefragmentRequest, DefragmentResponse, DowngradeInfo,
         DowngradeRequest, DowngradeResponse, HashKvRequest, HashKvResponse, HashRequest,
@@ -20,6 +25,8 @@ pub(crate) struct Maintenance {
     pub(crate) reader: Reader,
     pub(crate) membership: Membership,
     pub(crate) downgrades: Downgrades,
+    pub(crate) proposals: Proposals,
+    pub(crate) space: Space,
     pub(crate) header: Header,
 }
 
@@ -34,13 +41,8 @@ impl maintenance_server::Maintenance for Maintenance {
         &self,
         request: Request<HashKvRequest>,
     ) -> Result<Response<HashKvResponse>, Status> {
-        let HashKvRequest { revision } = request.into_inner();
-        let view = self.reader.view(Freshness::Any).await?;
-        let header = self.header.at(view.keys().revision());
-        let found = match self.reader.hash_at_compaction(revision) {
-            Some(found) => found,
-            None => aside(move || view.keys().hash_kv(revision)).await?,
-        };
+        let (found, now) = self.reader.hash_kv(request.into_inner().revision).await?;
+        let header = self.header.at(now);
         Ok(Response::new(HashKvResponse {
             header,
             hash: found.hash,
@@ -59,27 +61,46 @@ impl maintenance_server::Maintenance for Maintenance {
         Ok(Response::new(MoveLeaderResponse { header: None }))
     }
 
-    /// Nothing raises an alarm yet, so the list is empty; `etcdctl endpoint health` asks for it.
+    /// The list is read as linearizably as if it went through the log, as in etcd it does.
     async fn alarm(
         &self,
         request: Request<AlarmRequest>,
     ) -> Result<Response<AlarmResponse>, Status> {
-        match AlarmAction::try_from(request.into_inner().action) {
+        let (caller, request) = (caller(&request), request.into_inner());
+        let mut response = match AlarmAction::try_from(request.action) {
             Ok(AlarmAction::Get) => {
-                let header = self.header.now().await?;
-                Ok(Response::new(AlarmResponse { header, alarms: Vec::new() }))
+                let view = self.reader.view(Freshness::Linearizable).await?;
+                let alarms = view.alarms().map_err(Error::from)?;
+                let alarms = alarms.list(Kind::from_wire(request.alarm));
+                AlarmResponse { header: self.header.at(view.keys().revision()), alarms }
             }
-            Ok(AlarmAction::Activate | AlarmAction::Deactivate) | Err(_) => {
-                Err(not_implemented("Alarm"))
+            Ok(AlarmAction::Activate | AlarmAction::Deactivate) => {
+                self.proposals.propose(&caller, request).await?
             }
-        }
+            Err(_) => AlarmResponse { header: self.header.now().await?, alarms: Vec::new() },
+        };
+        self.header.fill(&mut response.header);
+        Ok(Response::new(response))
     }
 
+    /// The answer has no header, as in etcd.
     async fn defragment(
         &self,
         _: Request<DefragmentRequest>,
     ) -> Result<Response<DefragmentResponse>, Status> {
-        Err(not_implemented("Defragment"))
+        info!("starting defragment");
+        // It goes on when the client goes away: half of it would be of no use.
+        let space = self.space.clone();
+        let done = tokio::spawn(async move { space.defragment().await }).await;
+        match done {
+            Ok(Ok(())) => info!("finished defragment"),
+            Ok(Err(error)) => {
+                warn!(%error, "failed to defragment");
+                return Err(error.into());
+            }
+            Err(_) => return Err(Error::Stopped.into()),
+        }
+        Ok(Response::new(DefragmentResponse { header: None }))
     }
 
     /// Compares with no other member's: what is hashed is how this one keeps what it has.
@@ -112,6 +133,8 @@ impl maintenance_server::Maintenance for Maintenance {
 /// Without the header.
 fn status_response(status: &node::Status) -> StatusResponse {
     let no_leader = || Status::from(Error::NoLeader).message().to_owned();
+    let no_leader = status.leader.is_none().then(no_leader);
+    let alarms = status.alarms.iter().map(in_text_format);
     StatusResponse {
         header: None,
         version: version::SERVER.to_owned(),
@@ -120,7 +143,7 @@ fn status_response(status: &node::Status) -> StatusResponse {
         raft_index: status.committed_index,
         raft_term: status.term,
         raft_applied_index: status.applied_index,
-        errors: if status.leader.is_none() { vec![no_leader()] } else { Vec::new() },
+        errors: no_leader.into_iter().chain(alarms).collect(),
         db_size_in_use: wire(status.sizes.in_use),
         is_learner: status.is_learner,
         storage_version: text(status.versions.storage()),
@@ -137,12 +160,21 @@ fn text(version: Option<Version>) -> String {
     version.map(|version| version.to_string()).unwrap_or_default()
 }
 
+/// As Go prints a message; a number that is 0 is left out.
+fn in_text_format(Alarm { member, kind }: Alarm) -> String {
+    let member = (member.0 != 0).then(|| format!("memberID:{}", member.0));
+    let kind = format!("alarm:{}", kind.name());
+    member.into_iter().chain([kind]).collect::<Vec<_>>().join(" ")
+}
+
 fn wire(bytes: u64) -> i64 {
     i64::try_from(bytes).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::{cluster::Versions, storage::Sizes};
 
@@ -157,6 +189,7 @@ mod tests {
             sizes: Sizes { on_disk: 4096, in_use: 1024 },
             quota_bytes: 2 << 30,
             versions: Versions { cluster: Version::parse("3.7"), downgrade: None },
+            alarms: Arc::default(),
         };
         let expected = StatusResponse {
             header: None,

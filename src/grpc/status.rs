@@ -47,6 +47,8 @@ impl From<node::Error> for Status {
                 Code::FailedPrecondition,
                 "etcdserver: can only promote a learner member which is in sync with leader",
             ),
+            // etcd's words for it are those of the system call that failed.
+            Error::NoRoomToDefragment => (Code::Unknown, "no space left on device"),
             Error::Storage(error) => of_storage(&error),
         };
         Status::new(code, text)
@@ -57,6 +59,8 @@ const REQUEST_TOO_LARGE: (Code, &str) = (Code::InvalidArgument, "etcdserver: req
 const STOPPED: (Code, &str) = (Code::Unavailable, "etcdserver: server stopped");
 const LEASE_NOT_FOUND: (Code, &str) = (Code::NotFound, "etcdserver: requested lease not found");
 const LEASE_TTL_TOO_LARGE: (Code, &str) = (Code::OutOfRange, "etcdserver: too large lease TTL");
+const NO_SPACE: (Code, &str) =
+    (Code::ResourceExhausted, "etcdserver: mvcc: database space exceeded");
 const KEY_NOT_FOUND: (Code, &str) = (Code::InvalidArgument, "etcdserver: key not found");
 const COMPACTED: (Code, &str) =
     (Code::OutOfRange, "etcdserver: mvcc: required revision has been compacted");
@@ -72,6 +76,8 @@ fn of_rejection(rejection: &Rejection) -> (Code, &'static str) {
         Rejection::LeaseExists(_) => (Code::FailedPrecondition, "etcdserver: lease already exists"),
         Rejection::LeaseTtlTooLarge(_) => LEASE_TTL_TOO_LARGE,
         Rejection::Cluster(rejection) => of_cluster(rejection),
+        Rejection::NoSpace => NO_SPACE,
+        Rejection::Corrupt => (Code::DataLoss, "etcdserver: corrupt cluster"),
         Rejection::Malformed(what) => {
             tracing::error!(what, "a command that makes no sense came through the checks");
             (Code::Internal, "etcdserver: malformed command")

@@ -1,7 +1,7 @@
 //! `/metrics`: all counters of the process, with what the node knows of itself.
 
 use std::{
-    collections::HashSet,
+    collections::{BTreeSet, HashSet},
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -14,15 +14,21 @@ use axum::{
 };
 use prometheus_client::{
     encoding::text,
-    metrics::{counter::Counter, family::Family, gauge::Gauge},
+    metrics::{
+        counter::Counter,
+        family::Family,
+        gauge::Gauge,
+        histogram::{Histogram, exponential_buckets},
+    },
     registry::Registry,
 };
 use tokio::sync::watch;
 
 use crate::{
+    alarm::{Alarm, Alarms},
     grpc::version,
-    http::{pages, process::Process},
-    node::{Freshness, Identity, Node, Status},
+    http::{health::Counts, pages, process::Process},
+    node::{Freshness, Identity, Node, Space, Status},
     types::{MemberId, Revision, Version},
 };
 
@@ -31,6 +37,8 @@ pub struct Metrics {
     registry: Registry,
     gauges: Gauges,
     leader_changes: Counter,
+    health: Counts,
+    defragmentation_seconds: Histogram,
 }
 
 impl Metrics {
@@ -44,7 +52,24 @@ impl Metrics {
             leader_changes.clone(),
         );
         registry.register_collector(Box::new(Process));
-        Metrics { registry, gauges, leader_changes }
+        let health = Counts::register(&mut registry);
+        let defragmentation_seconds = Histogram::new(exponential_buckets(0.1, 2.0, 13));
+        registry.register(
+            "etcd_disk_backend_defrag_duration_seconds",
+            "How long defragmentations took",
+            defragmentation_seconds.clone(),
+        );
+        Metrics { registry, gauges, leader_changes, health, defragmentation_seconds }
+    }
+
+    pub(super) fn health(&self) -> Counts {
+        self.health.clone()
+    }
+
+    /// Has defragmentations counted from now on.
+    pub fn count_defragmentations(&self, space: &Space) {
+        let seconds = self.defragmentation_seconds.clone();
+        space.count_defragmentations(move |took| seconds.observe(took.as_secs_f64()));
     }
 
     /// Counts until the node is gone; to be run beside it.
@@ -96,6 +121,7 @@ async fn scrape(
 /// What the gauges show.
 struct Facts {
     status: Status,
+    defragmentations: i64,
     is_leader: bool,
     /// `None` when the store cannot be read.
     revision: Option<Revision>,
@@ -109,7 +135,8 @@ impl Facts {
         let view = node.reader.view(Freshness::Any).await.ok();
         let revision = view.as_ref().map(|view| view.keys().revision());
         let floor = view.as_ref().and_then(|view| view.keys().floor());
-        Facts { status, is_leader, revision, floor }
+        let defragmentations = node.space.defragmentations();
+        Facts { status, defragmentations, is_leader, revision, floor }
     }
 }
 
@@ -129,6 +156,10 @@ struct Gauges {
     used_bytes: Gauge,
     revision: Gauge,
     floor: Gauge,
+    defragmentations: Gauge,
+    alarms: Family<[(&'static str, String); 2], Gauge>,
+    /// All that were ever active: one that is not any more is shown as such.
+    alarms_seen: Mutex<BTreeSet<Alarm>>,
 }
 
 impl Gauges {
@@ -144,6 +175,12 @@ impl Gauges {
         }
         let cluster_version = ClusterVersions::default();
         registry.register("etcd_cluster_version", "Everybody's version", cluster_version.clone());
+        let alarms = Family::default();
+        registry.register(
+            "etcd_debugging_server_alarms",
+            "1 for each alarm that is active",
+            alarms.clone(),
+        );
         let mut gauge = |name: &str, help: &str| {
             let gauge = Gauge::default();
             registry.register(name, help, gauge.clone());
@@ -181,6 +218,12 @@ impl Gauges {
                 "etcd_debugging_mvcc_compact_revision",
                 "The revision of the last compaction, -1 before the first",
             ),
+            defragmentations: gauge(
+                "etcd_disk_defrag_inflight",
+                "1 while the store is being defragmented, 0 when not",
+            ),
+            alarms,
+            alarms_seen: Mutex::default(),
         }
     }
 
@@ -194,7 +237,7 @@ impl Gauges {
     }
 
     fn set(&self, facts: &Facts) {
-        let Facts { status, is_leader, revision, floor } = facts;
+        let Facts { status, defragmentations, is_leader, revision, floor } = facts;
         if let Some(version) = status.versions.cluster {
             self.show_cluster_version(version);
         }
@@ -206,12 +249,27 @@ impl Gauges {
         self.quota_bytes.set(status.quota_bytes);
         self.size_bytes.set(status.sizes.on_disk.cast_signed());
         self.used_bytes.set(status.sizes.in_use.cast_signed());
+        self.defragmentations.set((*defragmentations).min(1));
+        self.set_alarms(&status.alarms);
         if let Some(revision) = revision {
             self.revision.set(revision.get());
             self.floor.set(floor.map_or(-1, Revision::get));
         }
     }
+
+    fn set_alarms(&self, alarms: &Alarms) {
+        let mut seen = self.alarms_seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.extend(alarms.iter());
+        for alarm in seen.iter() {
+            let labels =
+                [("server_id", alarm.member.to_string()), ("alarm_type", alarm.kind.name())];
+            self.alarms.get_or_create_owned(&labels).set(i64::from(alarms.contains(*alarm)));
+        }
+    }
 }
+
+/// Counters that have no `_total` in etcd's page.
+const BARE: &[&str] = &["etcd_server_health_success", "etcd_server_health_failures"];
 
 /// Prometheus's older text format, in which a counter's description bears its whole name.
 fn classic(openmetrics: &str) -> String {
@@ -225,7 +283,15 @@ fn classic(openmetrics: &str) -> String {
     for line in openmetrics.lines().filter(|line| *line != "# EOF") {
         let mut words = line.splitn(4, ' ');
         match (words.next(), words.next(), words.next(), words.next()) {
-            (Some("#"), Some(what), Some(name), Some(rest)) if counters.contains(name) => {
+            (Some(name), ..)
+                if BARE.iter().any(|bare| name.strip_suffix("_total") == Some(bare)) =>
+            {
+                page += &line.replacen("_total", "", 1);
+                page.push('\n');
+            }
+            (Some("#"), Some(what), Some(name), Some(rest))
+                if counters.contains(name) && !BARE.contains(&name) =>
+            {
                 page += &format!("# {what} {name}_total {rest}\n");
             }
             _ => {

@@ -9,6 +9,7 @@ use tokio::{sync::watch, time::Instant};
 use tracing::error;
 
 use crate::{
+    alarm::Alarms,
     cluster::Members,
     mvcc::Head,
     node::{Identity, compaction::Compactions, keeper::LeaseKeeper, replies::Replies},
@@ -23,6 +24,7 @@ pub(crate) struct Announcer {
     pub(crate) storage: Storage,
     pub(crate) replies: Replies,
     pub(crate) members: watch::Sender<Arc<Members>>,
+    pub(crate) alarms: watch::Sender<Arc<Alarms>>,
     pub(crate) compactions: Compactions,
     /// Set once Raft runs; nothing is kept before.
     pub(crate) keeper: Arc<OnceLock<LeaseKeeper>>,
@@ -36,6 +38,7 @@ impl Announcer {
             Notice::Replaced(_) => {
                 self.replies.forget_all();
                 self.refresh_members();
+                self.refresh_alarms();
                 self.refresh_floor();
                 return;
             }
@@ -46,6 +49,9 @@ impl Announcer {
             if let Ok(Reply::Compact(compacted)) = &outcome.applied.reply {
                 self.compactions.add(*compacted);
             }
+        }
+        if outcomes.iter().any(|outcome| outcome.applied.alarms_changed) {
+            self.refresh_alarms();
         }
         if members_changed {
             self.refresh_members();
@@ -75,6 +81,13 @@ impl Announcer {
         match Head::read(&self.storage.snapshot()) {
             Ok(head) => self.compactions.replaced(head.floor),
             Err(error) => error!(%error, "could not read the compaction floor"),
+        }
+    }
+
+    fn refresh_alarms(&self) {
+        match Alarms::read(&self.storage.snapshot()) {
+            Ok(alarms) => drop(self.alarms.send_replace(Arc::new(alarms))),
+            Err(error) => error!(%error, "could not read the alarms"),
         }
     }
 

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use tokio::sync::Semaphore;
 
 use crate::{
-    node::keeper::LeaseKeeper,
+    node::{corruption, hashes::Hashes, keeper::LeaseKeeper},
     proto::peer::{
         LeaseOrderReply, LeaseRenewReply, LeaseTimeToLiveReply, MemberPromoteReply, NotLeader,
         Propose, ProposeReply, ReadIndexReply, Versions, reply::Reply, request::Request,
@@ -28,15 +28,16 @@ const BYTES_PROPOSED_MAX: usize = 128 << 20;
 pub(crate) struct Answers {
     raft: Raft,
     keeper: LeaseKeeper,
+    hashes: Hashes,
     proposed: Arc<Semaphore>,
     /// The version of etcd that this program stands in for.
     server: Arc<str>,
 }
 
 impl Answers {
-    pub(crate) fn new(raft: Raft, keeper: LeaseKeeper, server: &str) -> Answers {
+    pub(crate) fn new(raft: Raft, keeper: LeaseKeeper, hashes: Hashes, server: &str) -> Answers {
         let proposed = Arc::new(Semaphore::new(BYTES_PROPOSED_MAX));
-        Answers { raft, keeper, proposed, server: server.into() }
+        Answers { raft, keeper, hashes, proposed, server: server.into() }
     }
 
     pub(crate) async fn answer(&self, request: Request) -> Reply {
@@ -62,6 +63,9 @@ impl Answers {
                 }
                 None => not_leader,
             },
+            Request::HashKv(ask) => {
+                Reply::HashKv(corruption::answer(&self.hashes, ask.revision).await)
+            }
             Request::MemberPromote(promote) => {
                 match self.raft.learner_is_ready(MemberId(promote.id)) {
                     Some(ready) => Reply::MemberPromote(MemberPromoteReply { ready }),

@@ -43,6 +43,8 @@ pub enum Error {
     TransferTimeout,
     #[error("the learner is not in sync with the leader")]
     LearnerNotReady,
+    #[error("the disk has no room to defragment")]
+    NoRoomToDefragment,
     #[error("{0}")]
     Storage(#[from] storage::Error),
 }

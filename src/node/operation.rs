@@ -4,9 +4,9 @@ use crate::{
     proto::{
         command::command,
         etcdserverpb::{
-            CompactionRequest, DeleteRangeRequest, DeleteRangeResponse, LeaseGrantRequest,
-            LeaseGrantResponse, LeaseRevokeRequest, PutRequest, PutResponse, TxnRequest,
-            TxnResponse,
+            AlarmRequest, AlarmResponse, CompactionRequest, DeleteRangeRequest,
+            DeleteRangeResponse, LeaseGrantRequest, LeaseGrantResponse, LeaseRevokeRequest,
+            PutRequest, PutResponse, TxnRequest, TxnResponse,
         },
     },
     state_machine::Reply,
@@ -47,6 +47,7 @@ macro_rules! operation {
 operation!(PutRequest => Put => PutResponse);
 operation!(DeleteRangeRequest => DeleteRange => DeleteRangeResponse);
 operation!(TxnRequest => Txn => TxnResponse);
+operation!(AlarmRequest => Alarm => AlarmResponse);
 operation!(LeaseGrantRequest => LeaseGrant => LeaseGrantResponse);
 
 /// The answer is the revision of the key space, for the header.

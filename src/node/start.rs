@@ -12,17 +12,20 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::info;
 
 use crate::{
+    alarm::Alarms,
     cluster::Members,
     log::{self, Log, Meter, Writer},
     mvcc::Head,
     node::{
-        Identity, Leases, Limits, Membership, MembershipRules, Node, Proposer, Reader,
-        StatusHandle,
+        CorruptionRules, Identity, Leases, Limits, Membership, MembershipRules, Node, Proposer,
+        Reader, Space, SpaceRules, StatusHandle,
         announce::Announcer,
         answer::Answers,
         ask::Leader,
         background,
         compaction::Compactions,
+        corruption::{Comparison, Watchman},
+        hashes::Hashes,
         introduce::{Introduction, address_members, introduce, set_addresses},
         keeper::LeaseKeeper,
         peers::{MemberHandler, MembersGate},
@@ -56,7 +59,8 @@ pub struct Options {
     pub retention: Retention,
     pub limits: Limits,
     pub rules: MembershipRules,
-    pub quota_bytes: i64,
+    pub space: SpaceRules,
+    pub corruption: CorruptionRules,
     /// Where the log keeps its files, and through what.
     pub log: log::Options,
     pub files: Arc<dyn log::Files>,
@@ -112,21 +116,15 @@ impl Running {
     pub async fn start(options: Options) -> Result<Running, StartError> {
         let Opened { storage, log, writer, meter, hub, founders } = Opened::open(&options)?;
         let replies = Replies::new(options.identity.member, options.epoch);
-        let (members, members_now) = watch::channel(Arc::new(Members::read(&storage.snapshot())?));
-        let compactions = Compactions::new(Head::read(&storage.snapshot())?.floor);
         let keeper = Arc::new(OnceLock::new());
-        let mut announcer = Announcer {
-            identity: options.identity,
-            storage: storage.clone(),
-            replies: replies.clone(),
-            members,
-            compactions: compactions.clone(),
-            keeper: keeper.clone(),
-            election: options.timing.election,
-        };
+        let (told, mut announcer) = Told::new(&options, &storage, &replies, &keeper)?;
         let (refuse, refused) = watch::channel(None);
-        let gate = Arc::new(MembersGate::new(members_now.clone(), refuse));
+        let gate = Arc::new(MembersGate::new(told.members.clone(), refuse));
         let peers = Peers::new(connections(&options, gate.clone()));
+        let comparison = comparison(&options, &told, &peers);
+        if options.corruption.at_start && founders.is_empty() {
+            compare_at_start(&comparison, &peers).await?;
+        }
         let ports = open_ports(&peers, &options.peer_listen).await?;
         let (raft, incoming, first_election) = Raft::start(Parts {
             id: options.identity.member,
@@ -144,26 +142,30 @@ impl Running {
         .await?;
         gate.know(raft.participants());
 
-        let told = (members_now.clone(), compactions.clone());
-        let handles = Handles::new(&options, &raft, &storage, hub, replies.clone(), told);
+        let handles = Handles::new(&options, &raft, &storage, hub, replies.clone(), &told);
         let _ = keeper.set(handles.keeper.clone());
         let (answers, version) = (handles.answers, options.version.clone());
-        let (members, shown) = (members_now.clone(), members_now);
-        let handler = Arc::new(MemberHandler { incoming, answers, members: shown, version });
+        let members = told.members.clone();
+        let handler = Arc::new(MemberHandler { incoming, answers, members, version });
+        let members = told.members;
         ports.into_iter().for_each(|port| peers.serve(port, handler.clone()));
         options.founders.iter().for_each(|founder| set_addresses(&peers, founder));
         raft.run(first_election);
         let (introduction, timing) = (Introduction::new(&options, founders), options.timing);
-        let background: [BoxFuture<'static, ()>; 9] = [
+        let watchman =
+            Watchman::new(comparison, options.corruption, &handles.node, told.alarms.clone());
+        let background: Vec<BoxFuture<'static, ()>> = vec![
             handles.proposing,
             handles.reading,
             background::keep_leases(handles.keeper, raft.clone()).boxed(),
             background::reconcile_members(raft.clone(), members.clone(), timing.election).boxed(),
             background::retain(raft.clone(), storage.clone(), meter, options.retention).boxed(),
-            compactions.run(storage, raft.clone()).boxed(),
+            told.compactions.run(storage, raft.clone()).boxed(),
             address_members(peers.clone(), members.clone(), raft.participants()).boxed(),
             introduce(handles.node.clone(), raft.clone(), members.clone(), introduction).boxed(),
             handles.versions.run().boxed(),
+            handles.node.space.clone().watch(raft.clone()).boxed(),
+            watchman.run(raft.clone()).boxed(),
         ];
         let (tasks, stop) = run_all(background);
         Ok(Running {
@@ -234,8 +236,26 @@ impl Running {
     }
 }
 
+fn comparison(options: &Options, told: &Told, peers: &Peers) -> Comparison {
+    Comparison {
+        identity: options.identity,
+        hashes: told.hashes.clone(),
+        peers: peers.clone(),
+        members: told.members.clone(),
+        timeout: options.limits.timeout,
+    }
+}
+
+/// Nothing has been opened yet, so members that start at the same time find nobody to ask, and do
+/// not wait for each other.
+async fn compare_at_start(comparison: &Comparison, peers: &Peers) -> Result<(), StartError> {
+    let members = comparison.members.borrow().clone();
+    members.rows.iter().for_each(|row| set_addresses(peers, &row.member));
+    comparison.at_start().await.map_err(|found| StartError::Inconsistent(found.to_string()))
+}
+
 /// Runs the work in the background until the returned token is cancelled.
-fn run_all(background: [BoxFuture<'static, ()>; 9]) -> (TaskTracker, CancellationToken) {
+fn run_all(background: Vec<BoxFuture<'static, ()>>) -> (TaskTracker, CancellationToken) {
     let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
     for work in background {
         tasks.spawn(stop.clone().run_until_cancelled_owned(work));
@@ -303,6 +323,41 @@ fn force(options: &Options, storage: &Storage, member: &Member) -> Result<(), St
     Ok(())
 }
 
+/// What the apply thread tells.
+struct Told {
+    members: watch::Receiver<Arc<Members>>,
+    alarms: watch::Receiver<Arc<Alarms>>,
+    compactions: Compactions,
+    hashes: Hashes,
+}
+
+impl Told {
+    /// As it is in the store, with who tells of its changes.
+    fn new(
+        options: &Options,
+        storage: &Storage,
+        replies: &Replies,
+        keeper: &Arc<OnceLock<LeaseKeeper>>,
+    ) -> Result<(Told, Announcer), storage::Error> {
+        let snapshot = storage.snapshot();
+        let (members, members_now) = watch::channel(Arc::new(Members::read(&snapshot)?));
+        let (alarms, alarms_now) = watch::channel(Arc::new(Alarms::read(&snapshot)?));
+        let compactions = Compactions::new(Head::read(&snapshot)?.floor);
+        let hashes = Hashes::new(storage.clone(), compactions.clone());
+        let announcer = Announcer {
+            identity: options.identity,
+            storage: storage.clone(),
+            replies: replies.clone(),
+            members,
+            alarms,
+            compactions: compactions.clone(),
+            keeper: keeper.clone(),
+            election: options.timing.election,
+        };
+        Ok((Told { members: members_now, alarms: alarms_now, compactions, hashes }, announcer))
+    }
+}
+
 /// The handles of a member, with the work behind them.
 struct Handles {
     node: Node,
@@ -320,16 +375,22 @@ impl Handles {
         storage: &Storage,
         watch: WatchHub,
         replies: Replies,
-        (members, compactions): (watch::Receiver<Arc<Members>>, Compactions),
+        told: &Told,
     ) -> Handles {
         let timeout = options.limits.timeout;
         let keeper = LeaseKeeper::new(raft.clone());
-        let answers = Answers::new(raft.clone(), keeper.clone(), &options.version);
+        let answers =
+            Answers::new(raft.clone(), keeper.clone(), told.hashes.clone(), &options.version);
         let leader = Leader::new(raft.clone(), answers.clone());
         let (proposer, proposing) =
             Proposer::new(raft.clone(), leader.clone(), replies, options.limits, options.seed);
-        let (reader, reading) =
-            Reader::new(raft.clone(), leader.clone(), storage.clone(), compactions, timeout);
+        let (reader, reading) = Reader::new(
+            raft.clone(),
+            leader.clone(),
+            storage.clone(),
+            (told.compactions.clone(), told.hashes.clone()),
+            timeout,
+        );
         let membership = Membership {
             identity: options.identity,
             raft: raft.clone(),
@@ -348,6 +409,14 @@ impl Handles {
             downgrade_check: options.downgrade_check,
         };
         let downgrades = Downgrades { proposer: proposer.clone(), reader: reader.clone() };
+        let space = Space::new(
+            options.identity,
+            storage.clone(),
+            proposer.clone(),
+            reader.clone(),
+            told.alarms.clone(),
+            options.space.clone(),
+        );
         let node = Node {
             identity: options.identity,
             proposer,
@@ -360,9 +429,10 @@ impl Handles {
                 raft.clone(),
                 storage.clone(),
                 options.identity,
-                members,
-                options.quota_bytes,
+                (told.members.clone(), told.alarms.clone()),
+                options.space.quota_bytes,
             ),
+            space,
         };
         let (proposing, reading) = (proposing.boxed(), reading.boxed());
         Handles { node, keeper, answers, versions, proposing, reading }

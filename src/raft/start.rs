@@ -62,6 +62,9 @@ pub enum StartError {
          (current-server-version: {server}, determined-cluster-version: {cluster})"
     )]
     OlderThanCluster { server: String, cluster: Version },
+    /// The store holds something else than those of other members.
+    #[error("{0}")]
+    Inconsistent(String),
     #[error("{0}")]
     Raft(String),
 }

@@ -1,8 +1,9 @@
 //! One command: refuse first, then change. Each function here and beside it makes all its checks
 //! before its first change, so a refused command leaves nothing in the batch.
 
-use super::{Compacted, Failure, Rejection, Reply, keys, leases, members, txn, versions};
+use super::{Compacted, Failure, Rejection, Reply, alarms, keys, leases, members, txn, versions};
 use crate::{
+    alarm::Alarms,
     lease,
     mvcc::{Edit, Head},
     proto::{
@@ -19,6 +20,7 @@ pub(super) struct Effects {
     pub(super) events: Vec<Event>,
     pub(super) leases: Vec<lease::Change>,
     pub(super) members_changed: bool,
+    pub(super) alarms_changed: bool,
 }
 
 impl Effects {
@@ -28,27 +30,35 @@ impl Effects {
             events: Vec::new(),
             leases: Vec::new(),
             members_changed: false,
+            alarms_changed: false,
         }
     }
 }
 
-/// Carries out one command on top of `head`, which moves along.
+/// Carries out one command on top of `head` and `alarms`, which move along.
 pub(super) fn apply(
     batch: &mut Batch<'_>,
     head: &mut Head,
+    alarms: &mut Alarms,
     command: Command,
 ) -> Result<Result<Effects, Rejection>, storage::Error> {
-    match carry_out(batch, head, command) {
+    match carry_out(batch, head, alarms, command) {
         Ok(effects) => Ok(Ok(effects)),
         Err(Failure::Rejected(rejection)) => Ok(Err(rejection)),
         Err(Failure::Storage(error)) => Err(error),
     }
 }
 
-fn carry_out(batch: &mut Batch<'_>, head: &mut Head, command: Command) -> Result<Effects, Failure> {
+fn carry_out(
+    batch: &mut Batch<'_>,
+    head: &mut Head,
+    alarms: &mut Alarms,
+    command: Command,
+) -> Result<Effects, Failure> {
     let Some(operation) = command.operation else {
         return Err(Rejection::Malformed("a command without an operation").into());
     };
+    alarms::check(alarms, &operation)?;
     match operation {
         Operation::Put(request) => {
             keys::check_put(batch, *head, &request)?;
@@ -79,6 +89,7 @@ fn carry_out(batch: &mut Batch<'_>, head: &mut Head, command: Command) -> Result
         Operation::MemberUpdate(request) => members::update(batch, request),
         Operation::MemberPromote(request) => members::promote(batch, &request),
         Operation::MemberPublish(request) => members::publish(batch, request),
+        Operation::Alarm(request) => alarms::change(batch, *head, alarms, &request),
         Operation::ClusterVersionSet(request) => versions::set(batch, &request),
         Operation::DowngradeSet(request) => versions::set_downgrade(batch, &request),
         Operation::ForceNewCluster(request) => members::force_new_cluster(batch, request),
@@ -96,7 +107,7 @@ fn edit(
     let (before, events);
     (before, (*head, events)) = (head.revision, edit.finish());
     reuse_revision(head, before);
-    Ok(Effects { reply, events, leases, members_changed: false })
+    Ok(Effects { reply, events, leases, ..Effects::done() })
 }
 
 /// Does nothing in a build that people run.

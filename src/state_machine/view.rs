@@ -4,6 +4,7 @@ use bytes::Bytes;
 
 use super::Position;
 use crate::{
+    alarm::Alarms,
     cluster::Members,
     lease::{self, Lease},
     mvcc,
@@ -41,6 +42,10 @@ impl View {
 
     pub fn members(&self) -> Result<Members, storage::Error> {
         Members::read(self.keys.snapshot())
+    }
+
+    pub fn alarms(&self) -> Result<Alarms, storage::Error> {
+        Alarms::read(self.keys.snapshot())
     }
 
     /// CRC32C of everything that this member stores.

@@ -33,11 +33,13 @@ pub enum Table {
     Members = 5,
     /// Key: member id (u64). Value: empty.
     RemovedMembers = 6,
+    /// Key: kind of alarm (u32), member id (u64). Value: empty.
+    Alarms = 9,
 }
 
 impl Table {
     /// Every table with its name in messages.
-    pub const ALL: [(Table, &str); 7] = [
+    pub const ALL: [(Table, &str); 8] = [
         (Table::Meta, "meta"),
         (Table::Revisions, "revisions"),
         (Table::Versions, "versions"),
@@ -45,10 +47,12 @@ impl Table {
         (Table::LeaseKeys, "lease keys"),
         (Table::Members, "members"),
         (Table::RemovedMembers, "removed members"),
+        (Table::Alarms, "alarms"),
     ];
 
     pub fn name(self) -> &'static str {
-        Table::ALL[self as usize].1
+        let row = Table::ALL.iter().find(|(table, _)| *table == self);
+        row.expect("every table is in the list").1
     }
 
     /// The error for a row of this table that does not decode.
@@ -318,6 +322,18 @@ pub fn parse_member_key(row: &[u8]) -> Option<MemberId> {
     Some(MemberId(u64::from_be_bytes(row.try_into().ok()?)))
 }
 
+pub fn alarm_key(kind: u32, id: MemberId) -> [u8; 12] {
+    let mut row = [0; 12];
+    row[..4].copy_from_slice(&kind.to_be_bytes());
+    row[4..].copy_from_slice(&id.0.to_be_bytes());
+    row
+}
+
+pub fn parse_alarm_key(row: &[u8]) -> Option<(u32, MemberId)> {
+    let (kind, id) = row.split_first_chunk()?;
+    Some((u32::from_be_bytes(*kind), parse_member_key(id)?))
+}
+
 pub fn encode_log_id(id: LogId) -> [u8; 24] {
     let mut row = [0; 24];
     row[..8].copy_from_slice(&id.term.to_be_bytes());
@@ -376,9 +392,10 @@ mod tests {
     }
 
     #[test]
-    fn every_table_has_the_number_that_its_place_in_the_list_says() {
-        for (number, (table, _)) in Table::ALL.into_iter().enumerate() {
-            assert_eq!(table as usize, number);
+    fn tables_stand_in_the_order_of_their_numbers() {
+        assert!(Table::ALL.is_sorted_by_key(|(table, _)| *table as u8));
+        for (table, name) in Table::ALL {
+            assert_eq!(table.name(), name);
         }
     }
 
@@ -441,7 +458,7 @@ mod tests {
             let _ = (HeadRow::decode(&row), CompactionRow::decode(&row), LeaseRow::decode(&row));
             let _ = (VersionRow::decode(&row), parse_revision_key(&row), decode_log_id(&row));
             let _ = (parse_version_key(&row), unescaped(&row), parse_lease_key(&row));
-            let _ = parse_member_key(&row);
+            let _ = (parse_member_key(&row), parse_alarm_key(&row));
         }
     }
 }

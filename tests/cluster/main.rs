@@ -5,6 +5,7 @@
 
 mod big_restart;
 mod check;
+mod corruption;
 mod discovery;
 mod disk;
 mod force_new_cluster;
@@ -18,6 +19,7 @@ mod members;
 mod membership;
 mod no_leader;
 mod power_loss;
+mod space;
 mod traffic;
 mod watchers;
 mod wrong_requests;

@@ -5,8 +5,8 @@ use std::str::FromStr;
 use bytes::Bytes;
 use orrery::proto::{
     etcdserverpb::{
-        CompactionRequest, DeleteRangeRequest, LeaseGrantRequest, LeaseTimeToLiveRequest,
-        PutRequest, RangeRequest, TxnRequest, WatchCreateRequest,
+        AlarmRequest, CompactionRequest, DeleteRangeRequest, LeaseGrantRequest,
+        LeaseTimeToLiveRequest, PutRequest, RangeRequest, TxnRequest, WatchCreateRequest,
     },
     v3electionpb::{CampaignRequest, LeaderKey},
     v3lockpb::LockRequest,
@@ -30,6 +30,7 @@ pub(crate) enum Request {
     Txn(TxnRequest),
     Compact(CompactionRequest),
     HashKv(i64),
+    Alarm(AlarmRequest),
     Grant(LeaseGrantRequest),
     Revoke(i64),
     KeepAlive(i64),
@@ -86,6 +87,11 @@ fn read(name: &str, arguments: &mut Arguments) -> Result<Request, String> {
             physical: arguments.flag("physical"),
         }),
         "hash_kv" => Request::HashKv(arguments.number()?),
+        "alarm" => Request::Alarm(AlarmRequest {
+            action: arguments.named("action", &ACTIONS)?,
+            member_id: arguments.option("member")?.unwrap_or(0),
+            alarm: arguments.named("kind", &KINDS)?,
+        }),
         "grant" => Request::Grant(LeaseGrantRequest {
             ttl: arguments.number()?,
             id: arguments.option("id")?.unwrap_or(0),
@@ -168,6 +174,8 @@ pub(crate) fn range(arguments: &mut Arguments) -> Result<RangeRequest, String> {
     })
 }
 
+pub(crate) const ACTIONS: [&str; 3] = ["get", "activate", "deactivate"];
+pub(crate) const KINDS: [&str; 3] = ["none", "nospace", "corrupt"];
 pub(crate) const ORDERS: [&str; 3] = ["none", "ascend", "descend"];
 pub(crate) const TARGETS: [&str; 5] = ["key", "version", "create", "mod", "value"];
 
@@ -204,7 +212,8 @@ pub(crate) struct Arguments {
 }
 
 /// Words that are options where they stand bare.
-pub(crate) const OPTIONS: [&str; 27] = [
+pub(crate) const OPTIONS: [&str; 30] = [
+    "action",
     "as",
     "as_leader",
     "count_only",
@@ -215,10 +224,12 @@ pub(crate) const OPTIONS: [&str; 27] = [
     "ignore_value",
     "keys",
     "keys_only",
+    "kind",
     "lease",
     "limit",
     "max_create",
     "max_mod",
+    "member",
     "min_create",
     "min_mod",
     "no_delete",

@@ -4,11 +4,11 @@ use std::{collections::BTreeMap, time::Duration};
 
 use orrery::proto::{
     etcdserverpb::{
-        CompactionRequest, DeleteRangeRequest, HashKvRequest, LeaseKeepAliveRequest,
+        AlarmRequest, CompactionRequest, DeleteRangeRequest, HashKvRequest, LeaseKeepAliveRequest,
         LeaseKeepAliveResponse, LeaseLeasesRequest, LeaseRevokeRequest, RangeRequest,
         RangeResponse, ResponseHeader, StatusRequest, WatchCancelRequest, WatchProgressRequest,
-        kv_client::KvClient, lease_client::LeaseClient, maintenance_client::MaintenanceClient,
-        watch_request::RequestUnion,
+        alarm_request::AlarmAction, kv_client::KvClient, lease_client::LeaseClient,
+        maintenance_client::MaintenanceClient, watch_request::RequestUnion,
     },
     v3electionpb::{
         LeaderKey, LeaderRequest, LeaderResponse, ProclaimRequest, ResignRequest,
@@ -97,6 +97,7 @@ impl Server {
             sleep(SILENCE).await;
         }
         self.leaders.clear();
+        self.deactivate_alarms().await;
         let leases = self.lease().lease_leases(LeaseLeasesRequest {}).await.unwrap().into_inner();
         for lease in leases.leases {
             // It may have run out by itself meanwhile.
@@ -107,6 +108,17 @@ impl Server {
         let deleted = self.kv().delete_range(everything).await.unwrap().into_inner();
         let revision = deleted.header.expect("a deletion has a header").revision;
         self.frame = Frame { base: revision - 1, chosen: None };
+    }
+
+    /// No server's own member has any: a script makes up the members that it is about.
+    async fn deactivate_alarms(&self) {
+        let mut client = MaintenanceClient::new(self.channel.clone());
+        let active = client.alarm(AlarmRequest::default()).await.unwrap().into_inner();
+        for alarm in active.alarms {
+            let (member_id, alarm) = (alarm.member_id, alarm.alarm);
+            let action = AlarmAction::Deactivate as i32;
+            client.alarm(AlarmRequest { action, member_id, alarm }).await.unwrap();
+        }
     }
 
     fn kv(&self) -> KvClient<Channel> {
@@ -197,6 +209,11 @@ impl Server {
                 let compact = CompactionRequest { revision, physical };
                 let compact = self.kv().compact(compact).await?.into_inner();
                 self.checked(compact.header.as_ref(), frame.only_header(compact.header.as_ref()))
+            }
+            Request::Alarm(alarm) => {
+                let mut client = MaintenanceClient::new(self.channel.clone());
+                let alarms = client.alarm(alarm).await?.into_inner();
+                self.checked(alarms.header.as_ref(), frame.alarm(&alarms))
             }
             Request::HashKv(revision) => {
                 let mut client = MaintenanceClient::new(self.channel.clone());

@@ -12,7 +12,9 @@ use std::{
 
 use orrery::{
     log::{self, Fault, FaultyFiles, Files},
-    node::{Identity, Limits, MembershipRules, Node, Options, Running},
+    node::{
+        CorruptionRules, Identity, Limits, MembershipRules, Node, Options, Running, SpaceRules,
+    },
     proto::etcdserverpb::Member,
     raft::{Retention, Timing, Workers},
     types::{ClusterId, MemberId},
@@ -201,7 +203,13 @@ impl Machine {
                 timeout: REQUEST_TIMEOUT,
             },
             rules: MembershipRules { max_learners: 1, strict: true },
-            quota_bytes: 0,
+            space: SpaceRules {
+                quota_bytes: -1,
+                disk: None,
+                reserve_bytes: None,
+                disarms_itself: false,
+            },
+            corruption: CorruptionRules::default(),
             log: log_options(),
             files,
             state_dir: Some(self.state_dir()),

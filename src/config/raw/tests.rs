@@ -135,7 +135,7 @@ fn what_must_not_be_ignored_is_refused_until_it_works() {
 #[test]
 fn names_are_unique_and_defaults_are_of_their_kind() {
     let mut seen = std::collections::BTreeSet::new();
-    for flag in FLAGS.iter().chain(REMOVED) {
+    for flag in FLAGS.iter().chain(OWN).chain(REMOVED) {
         assert!(seen.insert(flag.name), "--{} is there twice", flag.name);
         let known = flag.effect == Effect::Removed || check(flag.kind, flag.default).is_ok();
         assert!(known, "--{} has the default {:?}", flag.name, flag.default);

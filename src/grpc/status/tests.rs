@@ -47,6 +47,7 @@ fn of_nodes() -> Vec<Status> {
         Error::BadTransferee,
         Error::TransferTimeout,
         Error::LearnerNotReady,
+        Error::NoRoomToDefragment,
         Error::Storage(storage()),
     ]
     .map(Status::from)
@@ -63,6 +64,8 @@ fn of_rejections() -> Vec<Status> {
         Rejection::LeaseNotFound(lease),
         Rejection::LeaseExists(lease),
         Rejection::LeaseTtlTooLarge(9_000_000_001),
+        Rejection::NoSpace,
+        Rejection::Corrupt,
         Rejection::Malformed("no operation"),
     ]
     .map(|rejection| Status::from(node::Error::Rejected(rejection)))
