@@ -19,6 +19,7 @@ mod method;
 mod metrics;
 mod queue;
 mod require_leader;
+mod saved;
 mod status;
 mod validate;
 pub mod version;
@@ -90,6 +91,7 @@ pub fn router(
         downgrades: node.downgrades.clone(),
         proposals: kv.proposals.clone(),
         space: node.space.clone(),
+        saver: node.saver.clone(),
         header,
     };
     let largest = limits.message_bytes_max();

@@ -19,6 +19,7 @@ mod propose;
 mod read;
 mod reconcile;
 mod replies;
+mod saver;
 pub mod space;
 mod start;
 mod status;
@@ -31,6 +32,7 @@ pub use membership::{Membership, MembershipRules};
 pub use operation::Operation;
 pub use propose::{Limits, Proposer};
 pub use read::{Freshness, Reader};
+pub use saver::{Chunk, Saved, Saver};
 pub use space::{Space, SpaceRules};
 pub use start::{Ended, Options, Running};
 pub use status::{Status, StatusHandle};
@@ -65,6 +67,7 @@ pub struct Node {
     pub leases: Leases,
     pub membership: Membership,
     pub downgrades: Downgrades,
+    pub saver: Saver,
     pub status: StatusHandle,
     pub space: Space,
 }

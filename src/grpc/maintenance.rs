@@ -1,16 +1,18 @@
 //! The Maintenance service: about this one member.
 
-use tokio_stream::Empty;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, async_trait};
 use tracing::{info, warn};
 
 use crate::{
     alarm::{Alarm, Kind},
     grpc::{
-        aside::aside, caller, downgrade::downgrade, header::Header, metrics::Proposals,
-        status::not_implemented, version,
+        aside::aside, caller, downgrade::downgrade, header::Header, metrics::Proposals, saved,
+        version,
     },
-    node::{self, Downgrades, Error, Freshness, Membership, Reader, Space, StatusHandle},
+    node::{
+        self, Downgrades, Error, Freshness, Membership, Reader, Saver, Space, StatusHandle,
+    },
     proto::etcdserverpb::{
         AlarmRequest, AlarmResponse, DefragmentRequest, DefragmentResponse, DowngradeInfo,
         DowngradeRequest, DowngradeResponse, HashKvRequest, HashKvResponse, HashRequest,
@@ -27,6 +29,7 @@ pub(crate) struct Maintenance {
     pub(crate) downgrades: Downgrades,
     pub(crate) proposals: Proposals,
     pub(crate) space: Space,
+    pub(crate) saver: Saver,
     pub(crate) header: Header,
 }
 
@@ -111,13 +114,13 @@ impl maintenance_server::Maintenance for Maintenance {
         Ok(Response::new(HashResponse { header, hash }))
     }
 
-    type SnapshotStream = Empty<Result<SnapshotResponse, Status>>;
+    type SnapshotStream = ReceiverStream<Result<SnapshotResponse, Status>>;
 
     async fn snapshot(
         &self,
         _: Request<SnapshotRequest>,
     ) -> Result<Response<Self::SnapshotStream>, Status> {
-        Err(not_implemented("Snapshot"))
+        Ok(Response::new(saved::stream(self.saver.save().await?)))
     }
 
     async fn downgrade(

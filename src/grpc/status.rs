@@ -50,6 +50,10 @@ impl From<node::Error> for Status {
             // etcd's words for it are those of the system call that failed.
             Error::NoRoomToDefragment => (Code::Unknown, "no space left on device"),
             Error::Storage(error) => of_storage(&error),
+            Error::NoRoomToSave => {
+                (Code::ResourceExhausted, "etcdserver: no room on the disk to save a snapshot")
+            }
+            Error::Save(error) => of_storage(&error),
         };
         Status::new(code, text)
     }

@@ -18,7 +18,7 @@ use crate::{
     mvcc::Head,
     node::{
         CorruptionRules, Identity, Leases, Limits, Membership, MembershipRules, Node, Proposer,
-        Reader, Space, SpaceRules, StatusHandle,
+        Reader, Saver, Space, SpaceRules, StatusHandle,
         announce::Announcer,
         answer::Answers,
         ask::Leader,
@@ -403,7 +403,7 @@ impl Handles {
         let versions = VersionKeeper {
             raft: raft.clone(),
             proposer: proposer.clone(),
-            members: members.clone(),
+            members: told.members.clone(),
             identity: options.identity,
             server: options.version.clone(),
             downgrade_check: options.downgrade_check,
@@ -425,6 +425,7 @@ impl Handles {
             leases: Leases::new(raft.clone(), leader, reader, timeout),
             membership,
             downgrades,
+            saver: Saver::new(storage.clone(), options.state_dir.clone()),
             status: StatusHandle::new(
                 raft.clone(),
                 storage.clone(),

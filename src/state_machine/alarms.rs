@@ -46,7 +46,10 @@ fn touches_the_store(operation: &Operation) -> bool {
         | Operation::MemberUpdate(_)
         | Operation::MemberPromote(_)
         | Operation::MemberPublish(_)
-        | Operation::Alarm(_) => false,
+        | Operation::Alarm(_)
+        | Operation::ClusterVersionSet(_)
+        | Operation::DowngradeSet(_)
+        | Operation::ForceNewCluster(_) => false,
     }
 }
 
@@ -64,7 +67,10 @@ fn takes_space(operation: &Operation) -> bool {
         | Operation::MemberUpdate(_)
         | Operation::MemberPromote(_)
         | Operation::MemberPublish(_)
-        | Operation::Alarm(_) => false,
+        | Operation::Alarm(_)
+        | Operation::ClusterVersionSet(_)
+        | Operation::DowngradeSet(_)
+        | Operation::ForceNewCluster(_) => false,
     }
 }
 

@@ -33,13 +33,17 @@ pub enum Table {
     Members = 5,
     /// Key: member id (u64). Value: empty.
     RemovedMembers = 6,
+    /// Key: user name. Value: `authpb.User`.
+    Users = 7,
+    /// Key: role name. Value: `authpb.Role`.
+    Roles = 8,
     /// Key: kind of alarm (u32), member id (u64). Value: empty.
     Alarms = 9,
 }
 
 impl Table {
     /// Every table with its name in messages.
-    pub const ALL: [(Table, &str); 8] = [
+    pub const ALL: [(Table, &str); 10] = [
         (Table::Meta, "meta"),
         (Table::Revisions, "revisions"),
         (Table::Versions, "versions"),
@@ -47,6 +51,8 @@ impl Table {
         (Table::LeaseKeys, "lease keys"),
         (Table::Members, "members"),
         (Table::RemovedMembers, "removed members"),
+        (Table::Users, "users"),
+        (Table::Roles, "roles"),
         (Table::Alarms, "alarms"),
     ];
 
@@ -86,6 +92,8 @@ pub enum MetaKey {
     Compaction = 4,
     /// A u64, once the cluster is founded.
     ClusterId = 5,
+    /// 1 or 0 for whether auth is enabled, then the auth revision (u64).
+    Auth = 6,
     /// The cluster's version as text, `3.7.0`, once it is decided.
     ClusterVersion = 7,
     /// The version that the cluster is to go back to, as text; no row when it is to go nowhere.
