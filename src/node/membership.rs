@@ -167,8 +167,8 @@ impl Membership {
             return Err(rejected(cluster::Rejection::NotEnoughStarted));
         }
         let (healthy, voters) = self.healthy_voters(&members);
-        let quorum_with_another = (voters + 1) / 2 + 1;
-        if voters == 1 || healthy >= quorum_with_another { Ok(()) } else { Err(Error::Unhealthy) }
+        let with_another = voters + 1;
+        if voters == 1 || healthy > with_another / 2 { Ok(()) } else { Err(Error::Unhealthy) }
     }
 
     /// Refuses to remove a voter that the others need for a quorum, as etcd does.
