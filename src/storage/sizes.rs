@@ -105,6 +105,10 @@ impl Rows {
 
 impl Written {
     fn add(&mut self, batch: Mark) {
+        // A large batch is marked on both sides: rows in it are not like those before.
+        if batch.bytes >= MARK_BYTES && self.marks.back().is_none_or(|it| it.all < self.total.all) {
+            self.marks.push_back(self.total);
+        }
         self.total.all += batch.all;
         self.total.rows += batch.rows;
         self.total.bytes += batch.bytes;
