@@ -51,8 +51,8 @@ const SIZE_FRESH_FOR: Duration = Duration::from_millis(100);
 /// How often a member looks at its space when nobody asks.
 const TURN: Duration = Duration::from_millis(500);
 
-/// An alarm that is to disarm itself waits until so much of the quota is free (one in twenty), or it
-/// would be raised again at once.
+/// An alarm that is to disarm itself waits until so much of the quota is free (one in twenty), or
+/// it would be raised again at once.
 const MARGIN: u64 = 20;
 
 /// The space of a member. Clones share it.
@@ -108,8 +108,8 @@ impl Space {
         }))
     }
 
-    /// Lets a request in that costs so many bytes ([`cost`]), or raises the alarm and refuses it. As
-    /// in etcd this comes before the request is looked at any further.
+    /// Lets a request in that costs so many bytes ([`cost`]), or raises the alarm and refuses it.
+    /// As in etcd this comes before the request is looked at any further.
     ///
     /// # Errors
     /// There is no space: [`Rejection::NoSpace`], as applying the request would answer.
