@@ -68,8 +68,8 @@ fn a_static_pod_as_kubeadm_writes_it_is_understood() {
          --snapshot-count=10000 --trusted-ca-file=/pki/ca.crt",
     )
     .unwrap();
-    let ignored = "--experimental-initial-corrupt-check".to_owned();
-    assert_eq!(warnings, [Warning::NoEffect(vec![ignored])]);
+    assert_eq!(warnings, []);
+    assert!(config.corruption.at_start);
     assert_eq!(config.clients.listen.len(), 2);
     assert_eq!(config.metrics_listen.len(), 1);
     assert_eq!(config.watch_progress_notify_interval, Duration::from_secs(5));

@@ -59,8 +59,10 @@ impl kv_server::Kv for Kv {
 
     async fn put(&self, request: Request<PutRequest>) -> Result<Response<PutResponse>, Status> {
         let (caller, put) = (caller(&request), request.into_inner());
-        self.proposals.admit(cost::put(&put)).await?;
+        let cost = cost::put(&put);
+        self.proposals.admit(cost).await?;
         validate::put(&put, &self.limits)?;
+        self.proposals.check_alarm(cost).await?;
         let mut response = self.proposals.propose(&caller, put).await?;
         self.header.fill(&mut response.header);
         Ok(Response::new(response))
@@ -79,12 +81,14 @@ impl kv_server::Kv for Kv {
 
     async fn txn(&self, request: Request<TxnRequest>) -> Result<Response<TxnResponse>, Status> {
         let (caller, txn) = (caller(&request), request.into_inner());
-        self.proposals.admit(cost::txn(&txn)).await?;
+        let cost = cost::txn(&txn);
+        self.proposals.admit(cost).await?;
         validate::txn(&txn, &self.limits)?;
         let mut response = match read_only::freshness(&txn) {
             Some(freshness) => self.read_txn(txn, freshness).await?,
             None => {
                 validate::size(&txn, &self.limits)?;
+                self.proposals.check_alarm(cost).await?;
                 self.proposals.propose(&caller, txn).await?
             }
         };

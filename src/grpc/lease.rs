@@ -33,6 +33,7 @@ impl lease_server::Lease for Lease {
     ) -> Result<Response<LeaseGrantResponse>, Status> {
         let (caller, grant) = (caller(&request), request.into_inner());
         self.proposals.admit(cost::LEASE).await?;
+        self.proposals.check_alarm(cost::LEASE).await?;
         validate::lease_grant(&grant)?;
         let mut response = self.proposals.propose(&caller, grant).await?;
         self.header.fill(&mut response.header);

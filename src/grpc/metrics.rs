@@ -157,6 +157,11 @@ impl Proposals {
         self.space.admit(cost).await
     }
 
+    /// Refuses what costs anything while an alarm says that there is no space.
+    pub(crate) async fn check_alarm(&self, cost: u64) -> Result<(), Error> {
+        self.space.check_alarm(cost).await
+    }
+
     pub(crate) async fn propose<O: Operation>(
         &self,
         caller: &Caller,

@@ -51,8 +51,8 @@ const SIZE_FRESH_FOR: Duration = Duration::from_millis(100);
 /// How often a member looks at its space when nobody asks.
 const TURN: Duration = Duration::from_millis(500);
 
-/// An alarm that is to disarm itself waits until so much of the quota is free (one in twenty), or it
-/// would be raised again at once.
+/// An alarm that is to disarm itself waits until so much of the quota is free (one in twenty), or
+/// it would be raised again at once.
 const MARGIN: u64 = 20;
 
 /// The space of a member. Clones share it.
@@ -109,26 +109,31 @@ impl Space {
     }
 
     /// Lets a request in that costs so many bytes ([`cost`]), or raises the alarm and refuses it.
+    /// As in etcd this comes before the request is looked at any further.
     ///
     /// # Errors
     /// There is no space: [`Rejection::NoSpace`], as applying the request would answer.
     pub async fn admit(&self, cost: u64) -> Result<(), Error> {
-        if cost == 0 {
+        if cost == 0 || self.has_room(cost) {
             return Ok(());
         }
-        if !self.has_room(cost) {
-            self.raise().await;
-            return Err(Error::Rejected(Rejection::NoSpace));
-        }
-        let refused = {
+        self.raise().await;
+        Err(Error::Rejected(Rejection::NoSpace))
+    }
+
+    /// Refuses a request that costs so much if an active alarm does. Applying it would refuse it
+    /// too, but first it would be written to the log of members whose disks may be full.
+    ///
+    /// # Errors
+    /// A NOSPACE alarm is active, which is sure: it was asked for linearizably.
+    pub async fn check_alarm(&self, cost: u64) -> Result<(), Error> {
+        let refused = cost > 0 && {
             let alarms = self.0.alarms.borrow();
             alarms.has(Kind::NO_SPACE) && !alarms.has(Kind::CORRUPT)
         };
         if !refused {
             return Ok(());
         }
-        // Applying it would refuse it too, but first it would be written to the log of a member
-        // whose disk may be full. That the alarm is still active must be sure, though.
         match self.0.reader.view(Freshness::Linearizable).await {
             Ok(view) if view.alarms()?.has(Kind::NO_SPACE) => {
                 Err(Error::Rejected(Rejection::NoSpace))

@@ -66,7 +66,7 @@ impl<'a> Batch<'a> {
     pub fn write(self) -> Result<(), Error> {
         let (mut batch, mut rows) = (WriteBatch::default(), Counted::default());
         for (key, value) in &self.changes {
-            rows.add(key, key.len() + value.as_ref().map_or(0, Bytes::len));
+            rows.add(key, value.as_ref().map_or(0, |value| key.len() + value.len()));
             match value {
                 Some(value) => batch.put(key, value),
                 None => batch.delete(key),

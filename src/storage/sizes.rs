@@ -1,9 +1,10 @@
 //! How large the store is: what a quota is held against.
 //!
 //! Counted are the bytes of keys and values before compression, of the rows that anybody can see
-//! and of those that have been replaced or removed and still stand in some file. So the number
-//! grows by about what is written, whatever the data, and falls when files are rewritten: by
-//! RocksDB as it pleases, or at once by [`super::Storage::reclaim`].
+//! and of those that have been replaced or removed and still stand in some file. The notes by which
+//! RocksDB removes a row are left out: deleting must not look like growing. So the number grows by
+//! about what is written, whatever the data, and falls when files are rewritten: by RocksDB as it
+//! pleases, or at once by [`super::Storage::reclaim`].
 
 use std::{
     collections::VecDeque,
@@ -24,7 +25,7 @@ pub(super) struct Account {
     files: Mutex<Option<(u64, Rows)>>,
 }
 
-/// Rows and their bytes. Deletions are rows, too.
+/// Rows, deletions of rows among them, and the bytes of the others.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Rows {
     rows: u64,
@@ -93,7 +94,7 @@ impl Account {
 }
 
 impl Rows {
-    /// A deletion makes a row dead and is one itself; which one is not known, so of average size.
+    /// A deletion makes a row dead; which one is not known, so of average size.
     fn sizes(self) -> Sizes {
         let puts = self.rows.saturating_sub(self.deletions);
         let live = puts.saturating_sub(self.deletions);
@@ -105,6 +106,10 @@ impl Rows {
 
 impl Written {
     fn add(&mut self, batch: Mark) {
+        // A large batch is marked on both sides: rows in it are not like those before.
+        if batch.bytes >= MARK_BYTES && self.marks.back().is_none_or(|it| it.all < self.total.all) {
+            self.marks.push_back(self.total);
+        }
         self.total.all += batch.all;
         self.total.rows += batch.rows;
         self.total.bytes += batch.bytes;
@@ -157,7 +162,7 @@ impl Counted {
         counted
     }
 
-    /// Notes a row: its key as it is stored, and the length of both.
+    /// Notes a row: its key as it is stored, and the length of key and value, or 0 for a deletion.
     pub(super) fn add(&mut self, key: &[u8], bytes: usize) {
         self.0.all += 1;
         if key.first() != Some(&(Table::Meta as u8)) {
@@ -173,7 +178,7 @@ impl rocksdb::WriteBatchIterator for Counted {
     }
 
     fn delete(&mut self, key: &[u8]) {
-        self.add(key, key.len());
+        self.add(key, 0);
     }
 }
 
@@ -190,9 +195,12 @@ fn parse(properties: &str) -> Rows {
         value.and_then(|value| value.parse::<u64>().ok()).unwrap_or(0)
     };
     let rows = field("# entries");
+    let deletions = field("# deletions").min(rows);
     // Behind each key RocksDB keeps eight bytes of its own.
     let keys = field("raw key size").saturating_sub(8 * rows);
-    Rows { rows, deletions: field("# deletions"), bytes: keys + field("raw value size") }
+    let keys = u128::from(keys) * u128::from(rows - deletions) / u128::from(rows.max(1));
+    let keys = u64::try_from(keys).unwrap_or(u64::MAX);
+    Rows { rows, deletions, bytes: keys + field("raw value size") }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -208,7 +216,7 @@ mod tests {
         let text = "# data blocks=2; # entries=10; # deletions=4; # merge operands=0; \
                     raw key size=280; raw average key size=28.000000; raw value size=1000; \
                     data block size=900";
-        assert_eq!(parse(text), Rows { rows: 10, deletions: 4, bytes: 1200 });
+        assert_eq!(parse(text), Rows { rows: 10, deletions: 4, bytes: 1120 });
         assert_eq!(parse(""), Rows::default());
     }
 

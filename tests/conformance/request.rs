@@ -87,11 +87,7 @@ fn read(name: &str, arguments: &mut Arguments) -> Result<Request, String> {
             physical: arguments.flag("physical"),
         }),
         "hash_kv" => Request::HashKv(arguments.number()?),
-        "alarm" => Request::Alarm(AlarmRequest {
-            action: arguments.named("action", &ACTIONS)?,
-            member_id: arguments.option("member")?.unwrap_or(0),
-            alarm: arguments.named("kind", &KINDS)?,
-        }),
+        "alarm" => Request::Alarm(alarm(arguments)?),
         "grant" => Request::Grant(LeaseGrantRequest {
             ttl: arguments.number()?,
             id: arguments.option("id")?.unwrap_or(0),
@@ -142,6 +138,14 @@ fn read(name: &str, arguments: &mut Arguments) -> Result<Request, String> {
         "pending" => Request::Pending(arguments.name()?),
         "sleep" => Request::Sleep(arguments.number()?),
         other => return Err(format!("there is no request {other:?}")),
+    })
+}
+
+fn alarm(arguments: &mut Arguments) -> Result<AlarmRequest, String> {
+    Ok(AlarmRequest {
+        action: arguments.named("action", &ACTIONS)?,
+        member_id: arguments.option("member")?.unwrap_or(0),
+        alarm: arguments.named("kind", &KINDS)?,
     })
 }
 

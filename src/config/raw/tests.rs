@@ -111,11 +111,11 @@ fn a_flag_and_its_variable_together_are_refused_in_etcds_words() {
 #[test]
 fn what_has_no_effect_is_accepted_and_named() {
     let raw = raw(
-        "--wal-dir /w --experimental-initial-corrupt-check=true --max-snapshots 5 --vv \
+        "--wal-dir /w --experimental-memory-mlock=true --max-snapshots 5 --vv \
          --log-outputs=default --grpc-keepalive-timeout 20s",
         &[("ETCD_ON_K8S", "yes"), ("ETCD_ENABLE_V2", "true")],
     );
-    let flags = ["--enable-v2", "--experimental-initial-corrupt-check", "--max-snapshots", "--vv"];
+    let flags = ["--enable-v2", "--experimental-memory-mlock", "--max-snapshots", "--vv"];
     let mut flags: Vec<String> = flags.into_iter().map(str::to_owned).collect();
     flags.push("--wal-dir".to_owned());
     let unknown = Warning::UnknownVariable("ETCD_ON_K8S".to_owned());
