@@ -26,7 +26,7 @@ mod tests;
 
 use std::io;
 
-pub use read::{Database, Rows};
+pub use read::{Database, Row, Rows};
 pub use write::{Bucket, Writer};
 
 /// Pages of the files that are written here, whatever the machine: etcd on amd64 writes the same.

@@ -22,6 +22,9 @@ pub struct Database {
     meta: Meta,
 }
 
+/// Key and value.
+pub type Row<'a> = (&'a [u8], &'a [u8]);
+
 /// The rows of a bucket in the order of their keys.
 pub struct Rows<'a> {
     database: &'a Database,
@@ -189,7 +192,7 @@ fn read_meta(file: &File, page: u64) -> Result<Result<Meta, &'static str>, Error
 
 impl Rows<'_> {
     /// The next row; `None` behind the last one. Buckets within the bucket are passed over.
-    pub fn next_row(&mut self) -> Result<Option<(&[u8], &[u8])>, Error> {
+    pub fn next_row(&mut self) -> Result<Option<Row<'_>>, Error> {
         while self.step()? {
             if !self.is_bucket {
                 return Ok(Some((&self.key, &self.value)));
