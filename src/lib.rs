@@ -5,6 +5,7 @@
 pub mod proto;
 pub mod types;
 
+pub mod bbolt;
 pub mod log;
 pub mod storage;
 
@@ -12,6 +13,7 @@ pub mod cluster;
 pub mod lease;
 pub mod mvcc;
 
+pub mod exchange;
 pub mod state_machine;
 pub mod watch;
 
