@@ -33,11 +33,17 @@ pub enum Table {
     Members = 5,
     /// Key: member id (u64). Value: empty.
     RemovedMembers = 6,
+    /// Key: user name. Value: `authpb.User`.
+    Users = 7,
+    /// Key: role name. Value: `authpb.Role`.
+    Roles = 8,
+    /// Key: member id (u64), `etcdserverpb.AlarmType` (u32). Value: empty.
+    Alarms = 9,
 }
 
 impl Table {
     /// Every table with its name in messages.
-    pub const ALL: [(Table, &str); 7] = [
+    pub const ALL: [(Table, &str); 10] = [
         (Table::Meta, "meta"),
         (Table::Revisions, "revisions"),
         (Table::Versions, "versions"),
@@ -45,6 +51,9 @@ impl Table {
         (Table::LeaseKeys, "lease keys"),
         (Table::Members, "members"),
         (Table::RemovedMembers, "removed members"),
+        (Table::Users, "users"),
+        (Table::Roles, "roles"),
+        (Table::Alarms, "alarms"),
     ];
 
     pub fn name(self) -> &'static str {
@@ -82,6 +91,8 @@ pub enum MetaKey {
     Compaction = 4,
     /// A u64, once the cluster is founded.
     ClusterId = 5,
+    /// 1 or 0 for whether auth is enabled, then the auth revision (u64).
+    Auth = 6,
 }
 
 impl MetaKey {
