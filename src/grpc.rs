@@ -18,6 +18,7 @@ mod method;
 mod metrics;
 mod queue;
 mod require_leader;
+mod saved;
 mod status;
 mod validate;
 pub mod version;
@@ -86,6 +87,7 @@ pub fn router(
         status: node.status.clone(),
         reader: node.reader.clone(),
         membership: node.membership.clone(),
+        saver: node.saver.clone(),
         header,
     };
     let largest = limits.message_bytes_max();

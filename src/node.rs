@@ -17,6 +17,7 @@ mod propose;
 mod read;
 mod reconcile;
 mod replies;
+mod saver;
 mod start;
 mod status;
 
@@ -26,9 +27,11 @@ pub use membership::{Membership, MembershipRules};
 pub use operation::Operation;
 pub use propose::{Limits, Proposer};
 pub use read::{Freshness, Reader};
+pub use saver::{Chunk, Saved, Saver};
 pub use start::{Ended, Options, Running};
 pub use status::{Status, StatusHandle};
 
+pub use crate::exchange::Versions as SavedVersions;
 use crate::types::{ClusterId, MemberId};
 pub use crate::watch::{Session as WatchSession, WatchHub};
 
@@ -57,5 +60,6 @@ pub struct Node {
     pub watch: WatchHub,
     pub leases: Leases,
     pub membership: Membership,
+    pub saver: Saver,
     pub status: StatusHandle,
 }

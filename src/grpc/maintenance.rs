@@ -1,11 +1,11 @@
 //! The Maintenance service: about this one member.
 
-use tokio_stream::Empty;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, async_trait};
 
 use crate::{
-    grpc::{aside::aside, header::Header, status::not_implemented, version},
-    node::{self, Error, Freshness, Membership, Reader, StatusHandle},
+    grpc::{aside::aside, header::Header, saved, status::not_implemented, version},
+    node::{self, Error, Freshness, Membership, Reader, SavedVersions, Saver, StatusHandle},
     proto::etcdserverpb::{
         AlarmRequest, AlarmResponse, DefragmentRequest, DefragmentResponse, DowngradeInfo,
         DowngradeRequest, DowngradeResponse, HashKvRequest, HashKvResponse, HashRequest,
@@ -19,6 +19,7 @@ pub(crate) struct Maintenance {
     pub(crate) status: StatusHandle,
     pub(crate) reader: Reader,
     pub(crate) membership: Membership,
+    pub(crate) saver: Saver,
     pub(crate) header: Header,
 }
 
@@ -89,13 +90,14 @@ impl maintenance_server::Maintenance for Maintenance {
         Ok(Response::new(HashResponse { header, hash }))
     }
 
-    type SnapshotStream = Empty<Result<SnapshotResponse, Status>>;
+    type SnapshotStream = ReceiverStream<Result<SnapshotResponse, Status>>;
 
     async fn snapshot(
         &self,
         _: Request<SnapshotRequest>,
     ) -> Result<Response<Self::SnapshotStream>, Status> {
-        Err(not_implemented("Snapshot"))
+        let versions = SavedVersions { storage: version::STORAGE, cluster: version::CLUSTER };
+        Ok(Response::new(saved::stream(self.saver.save(versions).await?)))
     }
 
     async fn downgrade(

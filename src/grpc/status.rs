@@ -48,6 +48,10 @@ impl From<node::Error> for Status {
                 "etcdserver: can only promote a learner member which is in sync with leader",
             ),
             Error::Storage(error) => of_storage(&error),
+            Error::NoRoomToSave => {
+                (Code::ResourceExhausted, "etcdserver: no room on the disk to save a snapshot")
+            }
+            Error::Save(error) => of_storage(&error),
         };
         Status::new(code, text)
     }

@@ -45,6 +45,11 @@ pub enum Error {
     LearnerNotReady,
     #[error("{0}")]
     Storage(#[from] storage::Error),
+    /// The disk has no room for a copy of the state.
+    #[error("no room on the disk to save a snapshot")]
+    NoRoomToSave,
+    #[error("cannot save a snapshot: {0}")]
+    Save(String),
 }
 
 impl From<Rejection> for Error {

@@ -14,7 +14,7 @@ use crate::{
     log::{self, Log, Meter, Writer},
     mvcc::Head,
     node::{
-        Identity, Leases, Limits, Membership, MembershipRules, Node, Proposer, Reader,
+        Identity, Leases, Limits, Membership, MembershipRules, Node, Proposer, Reader, Saver,
         StatusHandle,
         announce::Announcer,
         answer::Answers,
@@ -305,6 +305,7 @@ impl Handles {
             watch,
             leases: Leases::new(raft.clone(), leader, reader, timeout),
             membership,
+            saver: Saver::new(storage.clone(), options.state_dir.clone()),
             status: StatusHandle::new(
                 raft.clone(),
                 storage.clone(),
