@@ -45,6 +45,7 @@ pub use leadership::Leadership;
 pub use peers::{PeerError, Peers};
 pub use read_index::ReadError;
 pub use start::{FirstElection, Parts, StartError};
+pub use type_config::founding_membership;
 pub use workers::{Threads, Workers};
 
 use crate::types::MemberId;

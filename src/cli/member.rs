@@ -10,7 +10,7 @@ use tracing::info;
 
 use crate::{
     cluster::ids,
-    config::{Address, ClusterState, Config, ListenUrl, Place, Url},
+    config::{Address, ClusterState, Config, Founding, ListenUrl, Place, Url},
     grpc, http, log,
     node::{Ended, Identity, Limits, MembershipRules, Options, Running, data_dir::DataDir},
     proto::etcdserverpb::Member,
@@ -176,7 +176,7 @@ async fn identify(
     data_dir: &DataDir,
     tls: Option<&PeerTransport>,
 ) -> anyhow::Result<Who> {
-    let founders = founders(config);
+    let founders = founders(&config.founding);
     let own = founders.iter().find(|member| member.name == config.name);
     if let Some(identity) = data_dir.identity() {
         // A member that stopped before its cluster was founded founds it now.
@@ -201,10 +201,10 @@ async fn identify(
 }
 
 /// The members that the flags name, with the ids that etcd would give them.
-fn founders(config: &Config) -> Vec<Member> {
-    let members = config.founding.members.iter().map(|(name, urls)| {
+pub(super) fn founders(founding: &Founding) -> Vec<Member> {
+    let members = founding.members.iter().map(|(name, urls)| {
         let peer_ur_ls: Vec<String> = urls.iter().map(ToString::to_string).collect();
-        let id = ids::member_id(&peer_ur_ls, &config.founding.token, None);
+        let id = ids::member_id(&peer_ur_ls, &founding.token, None);
         Member { id: id.0, name: name.clone(), peer_ur_ls, ..Default::default() }
     });
     members.collect()
