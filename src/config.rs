@@ -1,6 +1,7 @@
 //! What the member is told to be: etcd's flags and environment, parsed once into a [`Config`] that
 //! cannot be wrong. The only place that reads the environment.
 
+mod auth;
 mod check;
 mod cluster;
 mod duration;
@@ -12,6 +13,7 @@ mod url;
 
 use std::{fmt, path::PathBuf, time::Duration};
 
+pub use auth::{Auth, AuthToken};
 pub use cluster::{ClusterState, Founding};
 pub use error::Error;
 pub use url::{Address, ListenUrl, Place, Url};
@@ -49,6 +51,7 @@ pub struct Config {
     pub pre_vote: bool,
     pub watch_progress_notify_interval: Duration,
     pub auto_compaction: AutoCompaction,
+    pub auth: Auth,
     pub log_level: telemetry::Level,
 }
 
@@ -98,6 +101,10 @@ pub enum Warning {
     TlsUnused(String),
     /// Automatic TLS beside certificate files: the files win.
     AutoTlsUnused(&'static str),
+    /// A cost that bcrypt does not have: the default is taken.
+    BcryptCost(u64),
+    /// Parts of `--auth-token` that mean nothing.
+    UnknownTokenOptions(Vec<String>),
 }
 
 /// What the command line asks for.
@@ -148,6 +155,10 @@ impl fmt::Display for Warning {
             Warning::AutoTlsUnused(_) => {
                 f.write_str("ignoring automatic TLS since certificate files are given")
             }
+            Warning::BcryptCost(_) => {
+                f.write_str("use default bcrypt cost instead of the invalid given cost")
+            }
+            Warning::UnknownTokenOptions(_) => f.write_str("unknown JWT options"),
         }
     }
 }
@@ -159,6 +170,8 @@ impl Warning {
             Warning::NoEffect(flags) => flags.join(" "),
             Warning::UnknownVariable(what) | Warning::TlsUnused(what) => what.clone(),
             Warning::AutoTlsUnused(flag) => format!("--{flag}"),
+            Warning::BcryptCost(cost) => format!("--bcrypt-cost {cost}"),
+            Warning::UnknownTokenOptions(options) => format!("--auth-token {}", options.join(" ")),
         }
     }
 }

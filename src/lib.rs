@@ -8,6 +8,7 @@ pub mod types;
 pub mod log;
 pub mod storage;
 
+pub mod auth;
 pub mod cluster;
 pub mod lease;
 pub mod mvcc;

@@ -5,6 +5,7 @@ mod answer;
 mod ask;
 mod background;
 mod compaction;
+pub mod credentials;
 pub mod data_dir;
 mod error;
 mod introduce;
@@ -20,6 +21,7 @@ mod replies;
 mod start;
 mod status;
 
+pub use credentials::{Credentials, Standing, Who};
 pub use error::Error;
 pub use leases::{Leases, TimeToLive};
 pub use membership::{Membership, MembershipRules};
@@ -32,7 +34,7 @@ pub use status::{Status, StatusHandle};
 use crate::types::{ClusterId, MemberId};
 pub use crate::watch::{Session as WatchSession, WatchHub};
 
-/// Who asks. Users come with authentication; until then everybody is anonymous.
+/// Who asks; without authentication everybody is nobody.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Caller {
     /// Empty for nobody.
@@ -58,4 +60,5 @@ pub struct Node {
     pub leases: Leases,
     pub membership: Membership,
     pub status: StatusHandle,
+    pub credentials: Credentials,
 }

@@ -1,17 +1,22 @@
 //! The replicated state: what a member must do, and be, after the same log.
 
 mod apply;
+mod auth;
+mod in_force;
 mod keys;
 mod leases;
 mod members;
+mod permission;
 mod txn;
 mod view;
 
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
+
 use crate::{
-    cluster, lease,
+    auth as rights, cluster, lease,
     mvcc::{self, Head},
     proto::{
         command::Command,
@@ -24,6 +29,8 @@ use crate::{
 use bytes::Bytes;
 
 pub use crate::storage::Position;
+pub use in_force::InForce;
+pub use permission::{Denied, Judge};
 pub use view::View;
 
 /// An entry of the Raft log, decoded.
@@ -52,6 +59,8 @@ pub struct Applied {
     pub leases: Vec<lease::Change>,
     /// The membership list is a different one now.
     pub members_changed: bool,
+    /// What tokens depend on.
+    pub auth: Vec<rights::Change>,
 }
 
 /// The answer to one command. Responses have header.revision set and nothing else in the header.
@@ -69,6 +78,10 @@ pub enum Reply {
     Members {
         member: Member,
         members: Vec<Member>,
+    },
+    /// The second part of the token.
+    TokenGiven {
+        index: u64,
     },
 }
 
@@ -89,6 +102,7 @@ pub enum Rejection {
     LeaseExists(LeaseId),
     LeaseTtlTooLarge(i64),
     Cluster(cluster::Rejection),
+    Auth(rights::Rejection),
     /// The command itself makes no sense; checks at the edge let none through.
     Malformed(&'static str),
 }
@@ -98,6 +112,8 @@ pub struct StateMachine {
     storage: Storage,
     position: Position,
     head: Head,
+    rules: Arc<rights::Rules>,
+    in_force: InForce,
 }
 
 /// Why a command was not carried out.
@@ -110,10 +126,20 @@ enum Failure {
 impl StateMachine {
     /// After a snapshot was installed the state machine is opened again.
     pub fn open(storage: Storage) -> Result<StateMachine, storage::Error> {
+        StateMachine::open_telling(storage, InForce::default())
+    }
+
+    /// The same, and keeps `in_force` at the rules of authentication that have been applied.
+    pub fn open_telling(
+        storage: Storage,
+        in_force: InForce,
+    ) -> Result<StateMachine, storage::Error> {
         let snapshot = storage.snapshot();
         let (position, head) = (snapshot.position()?, Head::read(&snapshot)?);
+        let rules = Arc::new(rights::Rules::read(&snapshot)?);
         drop(snapshot);
-        Ok(StateMachine { storage, position, head })
+        in_force.settle(rules.clone());
+        Ok(StateMachine { storage, position, head, rules, in_force })
     }
 
     pub fn position(&self) -> &Position {
@@ -134,6 +160,7 @@ impl StateMachine {
         let snapshot = self.storage.snapshot();
         let mut batch = snapshot.batch();
         let (mut head, mut membership) = (self.head, None);
+        let mut rules = self.rules.clone();
         let mut applied = Vec::with_capacity(entries.len());
         for entry in entries {
             let effects = match entry.payload {
@@ -142,7 +169,10 @@ impl StateMachine {
                     membership = Some((entry.id, members));
                     Ok(apply::Effects::done())
                 }
-                Payload::Command(command) => apply::apply(&mut batch, &mut head, command)?,
+                Payload::Command(command) => {
+                    let state = apply::State { head: &mut head, rules: &mut rules };
+                    apply::apply(&mut batch, state, entry.id, command)?
+                }
             };
             applied.push(Applied::new(effects, head.revision));
         }
@@ -150,7 +180,15 @@ impl StateMachine {
         if let Some((id, members)) = &membership {
             batch.put_membership(*id, members);
         }
+        let new_rules = (!Arc::ptr_eq(&rules, &self.rules)).then_some(rules);
+        if new_rules.is_some() {
+            self.in_force.withdraw();
+        }
         batch.write()?;
+        if let Some(rules) = new_rules {
+            self.in_force.settle(rules.clone());
+            self.rules = rules;
+        }
         self.head = head;
         self.position.applied = Some(last);
         self.position.membership = membership.or(self.position.membership.take());
@@ -161,8 +199,8 @@ impl StateMachine {
 impl Applied {
     fn new(effects: Result<apply::Effects, Rejection>, revision: Revision) -> Applied {
         match effects {
-            Ok(apply::Effects { reply, events, leases, members_changed }) => {
-                Applied { reply: Ok(reply), revision, events, leases, members_changed }
+            Ok(apply::Effects { reply, events, leases, members_changed, auth }) => {
+                Applied { reply: Ok(reply), revision, events, leases, members_changed, auth }
             }
             Err(rejection) => Applied {
                 reply: Err(rejection),
@@ -170,6 +208,7 @@ impl Applied {
                 events: Vec::new(),
                 leases: Vec::new(),
                 members_changed: false,
+                auth: Vec::new(),
             },
         }
     }

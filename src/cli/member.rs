@@ -12,7 +12,10 @@ use crate::{
     cluster::ids,
     config::{Address, ClusterState, Config, ListenUrl, Place, Url},
     grpc, http, log,
-    node::{Ended, Identity, Limits, MembershipRules, Options, Running, data_dir::DataDir},
+    node::{
+        Ended, Identity, Limits, MembershipRules, Options, Running,
+        credentials::Options as Credentials, data_dir::DataDir,
+    },
     proto::etcdserverpb::Member,
     raft::{
         Retention, Threads, Timing, Workers,
@@ -53,7 +56,7 @@ pub(super) struct Serving {
 pub(super) async fn start(
     config: Config,
     mut data_dir: DataDir,
-    tls: Tls,
+    (tls, credentials): (Tls, Credentials),
     threads: Threads,
 ) -> anyhow::Result<Serving> {
     let clients = bind(&config.clients.listen, "--listen-client-urls").await?;
@@ -62,7 +65,8 @@ pub(super) async fn start(
     let peer_tls = tls.peers.map(transport);
     let who = identify(&config, &data_dir, peer_tls.as_ref()).await?;
     data_dir.bind(who.identity)?;
-    let member = Running::start(options(&config, &data_dir, who, peer_tls, threads)?).await?;
+    let options = options(&config, &data_dir, who, peer_tls, threads)?;
+    let member = Running::start(Options { credentials, ..options }).await?;
 
     let (listeners, stopping) = (TaskTracker::new(), CancellationToken::new());
     let node = &member.node;
@@ -328,6 +332,7 @@ fn options(
             .limits
             .quota_backend_bytes
             .map_or(0, |bytes| i64::try_from(bytes).unwrap_or(i64::MAX)),
+        credentials: Credentials::default(),
         log: log::Options {
             dir: data_dir.log(),
             group: 0,

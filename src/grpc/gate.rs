@@ -17,10 +17,14 @@ use axum::{
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
-use crate::grpc::{
-    Limits, Metrics,
-    method::{self, Learner, Method},
-    require_leader::{self, Leadership},
+use crate::{
+    grpc::{
+        Limits, Metrics,
+        method::{self, Access, Learner, Method},
+        require_leader::{self, Leadership},
+        who,
+    },
+    node::Credentials,
 };
 
 /// Why a call is not served, whatever it asks for.
@@ -78,6 +82,7 @@ pub(crate) struct Gate {
     pub(crate) admission: Admission,
     pub(crate) limits: Limits,
     pub(crate) metrics: Metrics,
+    pub(crate) credentials: Credentials,
     /// Ends all endless calls: a stop would wait for them in vain.
     pub(crate) stopping: CancellationToken,
 }
@@ -99,6 +104,12 @@ impl Gate {
         let call = response::Call::start(self.metrics.clone(), position);
         if let Err(refusal) = self.admission.admit(method, request.headers()) {
             return call.answer(Status::from(refusal).into_http(), None);
+        }
+        if let Access::Needs(standing) = method.access {
+            let who = who::of_call(request.headers(), request.extensions());
+            if let Err(refusal) = self.credentials.require(&who, standing).await {
+                return call.answer(Status::from(refusal).into_http(), None);
+            }
         }
         let end = method.is_endless().then(|| self.end_of_call(method, request.headers()));
         let request = request.map(|body| {

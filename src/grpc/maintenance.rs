@@ -4,8 +4,8 @@ use tokio_stream::Empty;
 use tonic::{Request, Response, Status, async_trait};
 
 use crate::{
-    grpc::{aside::aside, header::Header, status::not_implemented, version},
-    node::{self, Error, Freshness, Membership, Reader, StatusHandle},
+    grpc::{aside::aside, header::Header, status::not_implemented, version, who},
+    node::{self, Credentials, Error, Freshness, Membership, Reader, Standing, StatusHandle},
     proto::etcdserverpb::{
         AlarmRequest, AlarmResponse, DefragmentRequest, DefragmentResponse, DowngradeInfo,
         DowngradeRequest, DowngradeResponse, HashKvRequest, HashKvResponse, HashRequest,
@@ -19,6 +19,7 @@ pub(crate) struct Maintenance {
     pub(crate) status: StatusHandle,
     pub(crate) reader: Reader,
     pub(crate) membership: Membership,
+    pub(crate) credentials: Credentials,
     pub(crate) header: Header,
 }
 
@@ -63,7 +64,11 @@ impl maintenance_server::Maintenance for Maintenance {
         &self,
         request: Request<AlarmRequest>,
     ) -> Result<Response<AlarmResponse>, Status> {
-        match AlarmAction::try_from(request.into_inner().action) {
+        let who = who::of(&request);
+        let action = AlarmAction::try_from(request.into_inner().action);
+        let standing = if action == Ok(AlarmAction::Get) { Standing::User } else { Standing::Root };
+        self.credentials.require(&who, standing).await?;
+        match action {
             Ok(AlarmAction::Get) => {
                 let header = self.header.now().await?;
                 Ok(Response::new(AlarmResponse { header, alarms: Vec::new() }))

@@ -3,6 +3,8 @@
 //! Codes and texts are protocol. clientv3 recognises an error by its text and retries by its code,
 //! so a failure that may have been applied must never look like one that was not.
 
+mod auth;
+
 use tonic::{Code, Status};
 
 use crate::{
@@ -47,6 +49,12 @@ impl From<node::Error> for Status {
                 Code::FailedPrecondition,
                 "etcdserver: can only promote a learner member which is in sync with leader",
             ),
+            Error::InvalidToken => (Code::Unauthenticated, "etcdserver: invalid auth token"),
+            // etcd has no statuses for these two.
+            Error::PasswordTooLong => (Code::Unknown, "bcrypt: password length exceeds 72 bytes"),
+            Error::VerifyOnly => {
+                (Code::Unknown, "auth: token signing attempted with verify-only key")
+            }
             Error::Storage(error) => of_storage(&error),
         };
         Status::new(code, text)
@@ -72,6 +80,7 @@ fn of_rejection(rejection: &Rejection) -> (Code, &'static str) {
         Rejection::LeaseExists(_) => (Code::FailedPrecondition, "etcdserver: lease already exists"),
         Rejection::LeaseTtlTooLarge(_) => LEASE_TTL_TOO_LARGE,
         Rejection::Cluster(rejection) => of_cluster(rejection),
+        Rejection::Auth(rejection) => auth::of_rejection(*rejection),
         Rejection::Malformed(what) => {
             tracing::error!(what, "a command that makes no sense came through the checks");
             (Code::Internal, "etcdserver: malformed command")
@@ -194,6 +203,16 @@ impl From<Refused> for Status {
 /// client of its own, whose errors have kept their texts and lost their codes.
 pub(crate) fn from_within(status: Status) -> Status {
     Status::new(Code::Unknown, status.message())
+}
+
+/// Why a watch is not opened or goes no further. etcd puts the whole status into words here.
+pub(crate) fn as_reason(status: &Status) -> String {
+    let code = match status.code() {
+        Code::InvalidArgument => "InvalidArgument",
+        Code::Unauthenticated => "Unauthenticated",
+        _ => "PermissionDenied",
+    };
+    format!("rpc error: code = {code} desc = {}", status.message())
 }
 
 /// The answer of a method that exists and is not built yet.

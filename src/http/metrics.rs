@@ -97,6 +97,7 @@ struct Facts {
     /// `None` when the store cannot be read.
     revision: Option<Revision>,
     floor: Option<Revision>,
+    auth_revision: Option<u64>,
 }
 
 impl Facts {
@@ -106,7 +107,8 @@ impl Facts {
         let view = node.reader.view(Freshness::Any).await.ok();
         let revision = view.as_ref().map(|view| view.keys().revision());
         let floor = view.as_ref().and_then(|view| view.keys().floor());
-        Facts { status, is_leader, revision, floor }
+        let auth_revision = view.and_then(|view| view.auth().ok()).map(|auth| auth.revision);
+        Facts { status, is_leader, revision, floor, auth_revision }
     }
 }
 
@@ -121,6 +123,7 @@ struct Gauges {
     used_bytes: Gauge,
     revision: Gauge,
     floor: Gauge,
+    auth_revision: Gauge,
 }
 
 impl Gauges {
@@ -170,11 +173,12 @@ impl Gauges {
                 "etcd_debugging_mvcc_compact_revision",
                 "The revision of the last compaction, -1 before the first",
             ),
+            auth_revision: gauge("etcd_debugging_auth_revision", "The auth revision"),
         }
     }
 
     fn set(&self, facts: &Facts) {
-        let Facts { status, is_leader, revision, floor } = facts;
+        let Facts { status, is_leader, revision, floor, auth_revision } = facts;
         self.has_leader.set(i64::from(status.leader.is_some()));
         self.is_leader.set(i64::from(*is_leader));
         self.is_learner.set(i64::from(status.is_learner));
@@ -186,6 +190,9 @@ impl Gauges {
         if let Some(revision) = revision {
             self.revision.set(revision.get());
             self.floor.set(floor.map_or(-1, Revision::get));
+        }
+        if let Some(revision) = auth_revision {
+            self.auth_revision.set(revision.cast_signed());
         }
     }
 }

@@ -43,6 +43,15 @@ pub enum Error {
     TransferTimeout,
     #[error("the learner is not in sync with the leader")]
     LearnerNotReady,
+    /// Nobody knows the token, or it is out of date.
+    #[error("invalid token")]
+    InvalidToken,
+    /// bcrypt would ignore what is beyond its limit.
+    #[error("the password is too long")]
+    PasswordTooLong,
+    /// Tokens are signed elsewhere: this member only has the public key.
+    #[error("there is no key to sign tokens with")]
+    VerifyOnly,
     #[error("{0}")]
     Storage(#[from] storage::Error),
 }

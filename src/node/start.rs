@@ -21,6 +21,7 @@ use crate::{
         ask::Leader,
         background,
         compaction::Compactions,
+        credentials::{self, Credentials, Tokens},
         introduce::{Introduction, address_members, introduce, set_addresses},
         keeper::LeaseKeeper,
         peers::{MemberHandler, MembersGate},
@@ -32,7 +33,7 @@ use crate::{
         network::{Network, PeerUrl, Tls},
         peers,
     },
-    state_machine::StateMachine,
+    state_machine::{InForce, StateMachine},
     storage::{self, Storage},
     watch::WatchHub,
 };
@@ -53,6 +54,7 @@ pub struct Options {
     pub limits: Limits,
     pub rules: MembershipRules,
     pub quota_bytes: i64,
+    pub credentials: credentials::Options,
     /// Where the log keeps its files, and through what.
     pub log: log::Options,
     pub files: Arc<dyn log::Files>,
@@ -107,6 +109,7 @@ impl Running {
         let (members, members_now) = watch::channel(Arc::new(Members::read(&storage.snapshot())?));
         let compactions = Compactions::new(Head::read(&storage.snapshot())?.floor);
         let keeper = Arc::new(OnceLock::new());
+        let authority = Authority::new(&options);
         let mut announcer = Announcer {
             identity: options.identity,
             storage: storage.clone(),
@@ -115,6 +118,7 @@ impl Running {
             compactions: compactions.clone(),
             keeper: keeper.clone(),
             election: options.timing.election,
+            tokens: authority.tokens.clone(),
         };
         let (refuse, refused) = watch::channel(None);
         let gate = Arc::new(MembersGate::new(members_now.clone(), refuse));
@@ -131,12 +135,13 @@ impl Running {
             outlet: Box::new(move |notice| announcer.announce(notice)),
             peers: peers.clone(),
             workers: options.workers.clone(),
+            in_force: authority.in_force.clone(),
             seed: options.seed,
         })
         .await?;
         gate.know(raft.participants());
 
-        let told = (members_now.clone(), compactions.clone());
+        let told = (members_now.clone(), compactions.clone(), authority);
         let handles = Handles::new(&options, &raft, &storage, hub, replies.clone(), told);
         let _ = keeper.set(handles.keeper.clone());
         let (answers, version) = (handles.answers, options.version.clone());
@@ -263,6 +268,19 @@ impl Opened {
     }
 }
 
+/// What the apply thread keeps up to date for whoever asks about users.
+struct Authority {
+    tokens: Tokens,
+    in_force: InForce,
+}
+
+impl Authority {
+    fn new(options: &Options) -> Authority {
+        let tokens = Tokens::new(options.credentials.token_ttl());
+        Authority { tokens, in_force: InForce::default() }
+    }
+}
+
 /// The handles of a member, with the work behind them.
 struct Handles {
     node: Node,
@@ -279,7 +297,7 @@ impl Handles {
         storage: &Storage,
         watch: WatchHub,
         replies: Replies,
-        (members, compactions): (watch::Receiver<Arc<Members>>, Compactions),
+        (members, compactions, authority): (watch::Receiver<Arc<Members>>, Compactions, Authority),
     ) -> Handles {
         let timeout = options.limits.timeout;
         let keeper = LeaseKeeper::new(raft.clone());
@@ -289,6 +307,16 @@ impl Handles {
             Proposer::new(raft.clone(), leader.clone(), replies, options.limits, options.seed);
         let (reader, reading) =
             Reader::new(raft.clone(), leader.clone(), storage.clone(), compactions, timeout);
+        let credentials = Credentials::new(credentials::Parts {
+            options: options.credentials.clone(),
+            tokens: authority.tokens,
+            in_force: authority.in_force,
+            storage: storage.clone(),
+            raft: raft.clone(),
+            proposer: proposer.clone(),
+            reader: reader.clone(),
+            timeout,
+        });
         let membership = Membership {
             identity: options.identity,
             raft: raft.clone(),
@@ -312,6 +340,7 @@ impl Handles {
                 members,
                 options.quota_bytes,
             ),
+            credentials,
         };
         Handles { node, keeper, answers, proposing: proposing.boxed(), reading: reading.boxed() }
     }

@@ -33,11 +33,15 @@ pub enum Table {
     Members = 5,
     /// Key: member id (u64). Value: empty.
     RemovedMembers = 6,
+    /// Key: user name. Value: `authpb.User`, as in etcd's bucket.
+    Users = 7,
+    /// Key: role name. Value: `authpb.Role`, as in etcd's bucket.
+    Roles = 8,
 }
 
 impl Table {
     /// Every table with its name in messages.
-    pub const ALL: [(Table, &str); 7] = [
+    pub const ALL: [(Table, &str); 9] = [
         (Table::Meta, "meta"),
         (Table::Revisions, "revisions"),
         (Table::Versions, "versions"),
@@ -45,6 +49,8 @@ impl Table {
         (Table::LeaseKeys, "lease keys"),
         (Table::Members, "members"),
         (Table::RemovedMembers, "removed members"),
+        (Table::Users, "users"),
+        (Table::Roles, "roles"),
     ];
 
     pub fn name(self) -> &'static str {
@@ -82,6 +88,8 @@ pub enum MetaKey {
     Compaction = 4,
     /// A u64, once the cluster is founded.
     ClusterId = 5,
+    /// 0 or 1 for whether authentication is enabled, then the auth revision (u64).
+    Auth = 6,
 }
 
 impl MetaKey {

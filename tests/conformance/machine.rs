@@ -91,7 +91,8 @@ impl Machine {
             | Request::Observe(_)
             | Request::Finish(_)
             | Request::Pending(_)
-            | Request::Sleep(_) => return None,
+            | Request::Sleep(_)
+            | Request::Auth(_) => return None,
         };
         Some(self.apply(operation))
     }
@@ -113,7 +114,9 @@ impl Machine {
                 frame.only_header(Some(&self.header()))
             }
             Reply::Done => frame.only_header(Some(&self.header())),
-            reply @ Reply::Members { .. } => panic!("{reply:?} was not asked for"),
+            reply @ (Reply::Members { .. } | Reply::TokenGiven { .. }) => {
+                panic!("{reply:?} was not asked for")
+            }
         })
     }
 

@@ -177,7 +177,7 @@ async fn handle(
         }
         Request::KeepAlive(id) => Reply::KeptAlive(node.leases.keep_alive(id).await?),
         Request::TimeToLive(id) => {
-            Reply::TimeToLive(node.leases.time_to_live(id, false).await?.is_some())
+            Reply::TimeToLive(node.leases.time_to_live(id).await?.is_some())
         }
         Request::MoveLeader(to) => {
             node.membership.move_leader(to).await?;

@@ -206,6 +206,7 @@ impl Machine {
                 token: "simulation".to_owned(),
             },
             quota_bytes: 0,
+            credentials: Default::default(),
             log: log_options(),
             files,
             state_dir: Some(self.state_dir()),

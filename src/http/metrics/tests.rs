@@ -18,7 +18,8 @@ fn facts() -> Facts {
         sizes: Sizes { on_disk: 4096, in_use: 1024 },
         quota_bytes: 2_147_483_648,
     };
-    Facts { status, is_leader: true, revision: Revision::from_wire(17), floor: None }
+    let revision = Revision::from_wire(17);
+    Facts { status, is_leader: true, revision, floor: None, auth_revision: Some(3) }
 }
 
 async fn page(metrics: &Metrics, accept: Option<&'static str>) -> (String, String) {
