@@ -35,7 +35,7 @@ use self::{
     client::Services,
     cluster::Cluster,
     election::Election,
-    gate::{Admission, Gate},
+    gate::{Admission, Gate, LetIn},
     header::Header,
     kv::Kv,
     lease::Lease,
@@ -46,7 +46,7 @@ use self::{
 };
 pub use self::{limits::Limits, metrics::Metrics, who::CommonName};
 use crate::{
-    node::Node,
+    node::{Credentials, Node},
     proto::{
         etcdserverpb::{
             auth_server::AuthServer, cluster_server::ClusterServer, kv_server::KvServer,
@@ -119,8 +119,16 @@ pub fn router(
         .add_service(LockServer::new(lock).max_decoding_message_size(largest))
         .add_service(ElectionServer::new(Election { services }).max_decoding_message_size(largest))
         .add_service(tonic_health::server::health_reporter().1);
-    let (metrics, credentials) = (metrics.clone(), node.credentials.clone());
-    gated(routes, Gate { admission, limits, metrics, credentials, stopping })
+    let (metrics, let_in) = (metrics.clone(), let_in(&node.credentials));
+    gated(routes, Gate { admission, limits, metrics, let_in, stopping })
+}
+
+fn let_in(credentials: &Credentials) -> LetIn {
+    let credentials = credentials.clone();
+    Arc::new(move |who, standing| {
+        let credentials = credentials.clone();
+        Box::pin(async move { credentials.require(&who, standing).await })
+    })
 }
 
 fn gated(routes: Routes, gate: Gate) -> axum::Router {

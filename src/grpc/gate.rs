@@ -14,6 +14,7 @@ use axum::{
     middleware::Next,
     response::{IntoResponse, Response},
 };
+use futures::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
@@ -24,7 +25,7 @@ use crate::{
         require_leader::{self, Leadership},
         who,
     },
-    node::Credentials,
+    node::{self, Standing, Who},
 };
 
 /// Why a call is not served, whatever it asks for.
@@ -74,6 +75,10 @@ impl Admission {
     }
 }
 
+/// Refuses who is not what a call needs.
+pub(crate) type LetIn =
+    Arc<dyn Fn(Who, Standing) -> BoxFuture<'static, Result<(), node::Error>> + Send + Sync>;
+
 /// Resolves when a call must end, with the reason.
 type EndOfCall = Pin<Box<dyn Future<Output = Refusal> + Send>>;
 
@@ -82,7 +87,7 @@ pub(crate) struct Gate {
     pub(crate) admission: Admission,
     pub(crate) limits: Limits,
     pub(crate) metrics: Metrics,
-    pub(crate) credentials: Credentials,
+    pub(crate) let_in: LetIn,
     /// Ends all endless calls: a stop would wait for them in vain.
     pub(crate) stopping: CancellationToken,
 }
@@ -107,7 +112,7 @@ impl Gate {
         }
         if let Access::Needs(standing) = method.access {
             let who = who::of_call(request.headers(), request.extensions());
-            if let Err(refusal) = self.credentials.require(&who, standing).await {
+            if let Err(refusal) = (self.let_in)(who, standing).await {
                 return call.answer(Status::from(refusal).into_http(), None);
             }
         }

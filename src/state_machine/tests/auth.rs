@@ -17,7 +17,7 @@ use crate::{
             LeaseRevokeRequest, PutRequest, TxnRequest, request_op::Request,
         },
     },
-    state_machine::{self, Applied, Entry, InForce, Payload, Reply, StateMachine},
+    state_machine::{self, Applied, Entry, InForce, Payload, Reply, StateMachine, View},
     storage::{Place, Storage},
     types::LogId,
 };
@@ -430,7 +430,7 @@ fn the_rules_in_force_are_those_of_the_view() {
     machine.all([enable()]);
     let enabled = machine.view();
     machine.all([add_user("u")]);
-    let rules = |view| in_force.of(view).unwrap().map(|rules| rules.state());
+    let rules = |view: &View| in_force.of(view).unwrap().map(|rules| rules.state());
     let state = |enabled, revision| Some(table::State { enabled, revision });
     assert_eq!(rules(&before), state(false, 3));
     assert_eq!(rules(&enabled), state(true, 3));
