@@ -34,7 +34,8 @@ impl FromIterator<KeyRange> for KeySet {
 impl KeySet {
     /// Whether all keys of the range are in the set.
     ///
-    /// A range that ends before it begins has no keys; as in etcd, its first key must be in the set.
+    /// A range that ends before it begins has no keys; as in etcd, its first key must be in the
+    /// set.
     pub(super) fn covers(&self, range: &KeyRange) -> bool {
         let start = range.start();
         let behind = self.0.partition_point(|interval| interval.start <= *start);

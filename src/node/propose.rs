@@ -114,8 +114,8 @@ impl Proposer {
         O::reply(reply, applied.revision).ok_or(Error::Stopped)
     }
 
-    /// The reply of a command that this member proposes of its own accord or after it has judged who
-    /// asks for it, with the revision after it.
+    /// The reply of a command that this member proposes of its own accord, or after it has judged
+    /// who asks for it, with the revision after it.
     pub(crate) async fn command(
         &self,
         operation: command::Operation,

@@ -106,22 +106,21 @@ impl Running {
     pub async fn start(options: Options) -> Result<Running, StartError> {
         let Opened { storage, log, writer, meter, hub, founders } = Opened::open(&options)?;
         let replies = Replies::new(options.identity.member, options.epoch);
-        let (members, members_now) = watch::channel(Arc::new(Members::read(&storage.snapshot())?));
+        let (shown, members) = watch::channel(Arc::new(Members::read(&storage.snapshot())?));
         let compactions = Compactions::new(Head::read(&storage.snapshot())?.floor);
-        let keeper = Arc::new(OnceLock::new());
-        let authority = Authority::new(&options);
+        let (keeper, authority) = (Arc::new(OnceLock::new()), Authority::new(&options));
         let mut announcer = Announcer {
             identity: options.identity,
             storage: storage.clone(),
             replies: replies.clone(),
-            members,
+            members: shown,
             compactions: compactions.clone(),
             keeper: keeper.clone(),
             election: options.timing.election,
             tokens: authority.tokens.clone(),
         };
         let (refuse, refused) = watch::channel(None);
-        let gate = Arc::new(MembersGate::new(members_now.clone(), refuse));
+        let gate = Arc::new(MembersGate::new(members.clone(), refuse));
         let peers = Peers::new(connections(&options, gate.clone()));
         let ports = open_ports(&peers, &options.peer_listen).await?;
         let (raft, incoming, first_election) = Raft::start(Parts {
@@ -141,18 +140,17 @@ impl Running {
         .await?;
         gate.know(raft.participants());
 
-        let told = (members_now.clone(), compactions.clone(), authority);
+        let told = (members.clone(), compactions.clone(), authority);
         let handles = Handles::new(&options, &raft, &storage, hub, replies.clone(), told);
         let _ = keeper.set(handles.keeper.clone());
         let (answers, version) = (handles.answers, options.version.clone());
-        let members = members_now.clone();
-        let handler = Arc::new(MemberHandler { incoming, answers, members, version });
-        let members = members_now;
+        let handler = MemberHandler { incoming, answers, members: members.clone(), version };
+        let handler = Arc::new(handler);
         ports.into_iter().for_each(|port| peers.serve(port, handler.clone()));
         options.founders.iter().for_each(|founder| set_addresses(&peers, founder));
         raft.run(first_election);
         let (introduction, timing) = (Introduction::new(&options, founders), options.timing);
-        let background: [BoxFuture<'static, ()>; 8] = [
+        let (tasks, stop) = run_all([
             handles.proposing,
             handles.reading,
             background::keep_leases(handles.keeper, raft.clone()).boxed(),
@@ -161,8 +159,7 @@ impl Running {
             compactions.run(storage, raft.clone()).boxed(),
             address_members(peers.clone(), members.clone(), raft.participants()).boxed(),
             introduce(handles.node.clone(), raft.clone(), members.clone(), introduction).boxed(),
-        ];
-        let (tasks, stop) = run_all(background);
+        ]);
         Ok(Running {
             node: handles.node,
             raft,

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
+use bytes::Bytes;
 use orrery::proto::{
     authpb::{Permission, UserAddOptions, permission::Type},
     etcdserverpb::{
@@ -80,6 +81,13 @@ pub(crate) enum Answer {
     Token(Option<ResponseHeader>, String),
 }
 
+/// An answer with nothing but a header.
+macro_rules! plain {
+    ($client:ident.$call:ident($request:expr)) => {
+        ($client.$call($request).await?.into_inner().header, Lines::new())
+    };
+}
+
 /// Asks what the words say.
 pub(crate) async fn ask(
     connection: Connection,
@@ -87,15 +95,6 @@ pub(crate) async fn ask(
     frame: Frame,
 ) -> Result<Answer, Status> {
     let mut auth = AuthClient::new(connection.clone());
-    let own = |text: &&str| (*text).to_owned();
-    let key = |text: &&str| bytes::Bytes::copy_from_slice(text.as_bytes());
-    // An answer with nothing but a header.
-    macro_rules! plain {
-        ($call:ident, $request:expr) => {{
-            let header = auth.$call($request).await?.into_inner().header;
-            (header, Lines::new())
-        }};
-    }
     let (header, mut lines) = match words {
         ["authenticate", name, rest @ ..] => {
             let password = rest.first().map(own).unwrap_or_default();
@@ -103,30 +102,51 @@ pub(crate) async fn ask(
             let answer = auth.authenticate(request).await?.into_inner();
             return Ok(Answer::Token(answer.header, answer.token));
         }
-        ["auth_enable"] => plain!(auth_enable, AuthEnableRequest {}),
-        ["auth_disable"] => plain!(auth_disable, AuthDisableRequest {}),
+        ["auth_enable"] => plain!(auth.auth_enable(AuthEnableRequest {})),
+        ["auth_disable"] => plain!(auth.auth_disable(AuthDisableRequest {})),
         ["auth_status"] => {
             let status = auth.auth_status(AuthStatusRequest {}).await?.into_inner();
             let enabled = if status.enabled { "enabled" } else { "disabled" };
             (status.header, vec![format!("{enabled} auth revision {}", status.auth_revision)])
         }
+        ["call", method] => {
+            call(connection, method).await?;
+            return Ok(Answer::Lines(None, vec!["done".to_owned()]));
+        }
+        [name, ..] if name.starts_with("user") => ask_users(auth, words).await?,
+        _ => ask_roles(auth, words).await?,
+    };
+    lines.extend(frame.only_header(header.as_ref()));
+    Ok(Answer::Lines(header, lines))
+}
+
+async fn ask_users(
+    mut auth: AuthClient<Connection>,
+    words: &[&str],
+) -> Result<(Option<ResponseHeader>, Lines), Status> {
+    Ok(match words {
         ["user_add", name, rest @ ..] => {
             let no_password = rest.contains(&"no_password");
             let password = rest.iter().find(|word| **word != "no_password");
             let options = no_password.then_some(UserAddOptions { no_password });
             let password = password.map(own).unwrap_or_default();
-            let hashed_password = String::new();
-            let request =
-                AuthUserAddRequest { name: own(name), password, options, hashed_password };
-            plain!(user_add, request)
+            plain!(auth.user_add(AuthUserAddRequest {
+                name: own(name),
+                password,
+                options,
+                ..Default::default()
+            }))
         }
-        ["user_delete", name] => plain!(user_delete, AuthUserDeleteRequest { name: own(name) }),
+        ["user_delete", name] => {
+            plain!(auth.user_delete(AuthUserDeleteRequest { name: own(name) }))
+        }
         ["user_change_password", name, rest @ ..] => {
             let password = rest.first().map(own).unwrap_or_default();
-            let hashed_password = String::new();
-            let request =
-                AuthUserChangePasswordRequest { name: own(name), password, hashed_password };
-            plain!(user_change_password, request)
+            plain!(auth.user_change_password(AuthUserChangePasswordRequest {
+                name: own(name),
+                password,
+                ..Default::default()
+            }))
         }
         ["user_get", name] => {
             let user = auth.user_get(AuthUserGetRequest { name: own(name) }).await?.into_inner();
@@ -138,14 +158,25 @@ pub(crate) async fn ask(
         }
         ["user_grant_role", user, role] => {
             let request = AuthUserGrantRoleRequest { user: own(user), role: own(role) };
-            plain!(user_grant_role, request)
+            plain!(auth.user_grant_role(request))
         }
         ["user_revoke_role", name, role] => {
             let request = AuthUserRevokeRoleRequest { name: own(name), role: own(role) };
-            plain!(user_revoke_role, request)
+            plain!(auth.user_revoke_role(request))
         }
-        ["role_add", name] => plain!(role_add, AuthRoleAddRequest { name: own(name) }),
-        ["role_delete", role] => plain!(role_delete, AuthRoleDeleteRequest { role: own(role) }),
+        other => panic!("{other:?} is no request"),
+    })
+}
+
+async fn ask_roles(
+    mut auth: AuthClient<Connection>,
+    words: &[&str],
+) -> Result<(Option<ResponseHeader>, Lines), Status> {
+    Ok(match words {
+        ["role_add", name] => plain!(auth.role_add(AuthRoleAddRequest { name: own(name) })),
+        ["role_delete", role] => {
+            plain!(auth.role_delete(AuthRoleDeleteRequest { role: own(role) }))
+        }
         ["role_get", role] => {
             let role = auth.role_get(AuthRoleGetRequest { role: own(role) }).await?.into_inner();
             (role.header, role.perm.iter().map(permission).collect())
@@ -164,24 +195,24 @@ pub(crate) async fn ask(
                 _ => None,
             };
             let request = AuthRoleGrantPermissionRequest { name: own(role), perm };
-            plain!(role_grant_permission, request)
+            plain!(auth.role_grant_permission(request))
         }
         ["role_revoke_permission", role, of, end @ ..] => {
             let range_end = end.first().map(key).unwrap_or_default();
-            let request =
-                AuthRoleRevokePermissionRequest { role: own(role), key: key(of), range_end };
-            plain!(role_revoke_permission, request)
-        }
-        ["call", method] => {
-            call(connection, method).await?;
-            (None, vec!["done".to_owned()])
+            let (role, key) = (own(role), key(of));
+            let request = AuthRoleRevokePermissionRequest { role, key, range_end };
+            plain!(auth.role_revoke_permission(request))
         }
         other => panic!("{other:?} is no request"),
-    };
-    if words[0] != "call" {
-        lines.extend(frame.only_header(header.as_ref()));
-    }
-    Ok(Answer::Lines(header, lines))
+    })
+}
+
+fn own(text: &&str) -> String {
+    (*text).to_owned()
+}
+
+fn key(text: &&str) -> Bytes {
+    Bytes::copy_from_slice(text.as_bytes())
 }
 
 /// Calls a method of which it only matters whether it may be called.

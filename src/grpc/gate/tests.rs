@@ -281,7 +281,7 @@ async fn an_api_version_is_text() {
 async fn what_is_not_served_is_unimplemented() {
     let edge = edge();
     for (path, text) in [
-        ("/etcdserverpb.Auth/AuthEnable", "unknown service etcdserverpb.Auth"),
+        ("/etcdserverpb.Table/Lay", "unknown service etcdserverpb.Table"),
         ("/etcdserverpb.KV/Get", "unknown method Get for service etcdserverpb.KV"),
         ("/nonsense", "unknown service /nonsense"),
     ] {
