@@ -1,6 +1,7 @@
 //! What the member is told to be: etcd's flags and environment, parsed once into a [`Config`] that
 //! cannot be wrong. The only place that reads the environment.
 
+mod auth;
 mod check;
 mod cluster;
 mod discovery;
@@ -13,6 +14,7 @@ mod url;
 
 use std::{fmt, path::PathBuf, time::Duration};
 
+pub use auth::{Auth, AuthToken};
 pub use cluster::{ClusterState, Founding};
 pub use discovery::{Discovery, Domain, Endpoint, Registry, User};
 pub use error::Error;
@@ -60,6 +62,7 @@ pub struct Config {
     pub watch_progress_notify_interval: Duration,
     pub auto_compaction: AutoCompaction,
     pub corruption: CorruptionChecks,
+    pub auth: Auth,
     pub log_level: telemetry::Level,
 }
 
@@ -121,6 +124,10 @@ pub enum Warning {
     TlsUnused(String),
     /// Automatic TLS beside certificate files: the files win.
     AutoTlsUnused(&'static str),
+    /// A cost that bcrypt does not have: the default is taken.
+    BcryptCost(u64),
+    /// Parts of `--auth-token` that mean nothing.
+    UnknownTokenOptions(Vec<String>),
 }
 
 /// What the command line asks for.
@@ -177,6 +184,10 @@ impl fmt::Display for Warning {
             Warning::AutoTlsUnused(_) => {
                 f.write_str("ignoring automatic TLS since certificate files are given")
             }
+            Warning::BcryptCost(_) => {
+                f.write_str("use default bcrypt cost instead of the invalid given cost")
+            }
+            Warning::UnknownTokenOptions(_) => f.write_str("unknown JWT options"),
         }
     }
 }
@@ -188,6 +199,8 @@ impl Warning {
             Warning::NoEffect(flags) => flags.join(" "),
             Warning::UnknownVariable(what) | Warning::TlsUnused(what) => what.clone(),
             Warning::AutoTlsUnused(flag) => format!("--{flag}"),
+            Warning::BcryptCost(cost) => format!("--bcrypt-cost {cost}"),
+            Warning::UnknownTokenOptions(options) => format!("--auth-token {}", options.join(" ")),
         }
     }
 }

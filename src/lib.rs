@@ -10,6 +10,7 @@ pub mod log;
 pub mod storage;
 
 pub mod alarm;
+pub mod auth;
 pub mod cluster;
 pub mod lease;
 pub mod mvcc;

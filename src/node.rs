@@ -6,6 +6,7 @@ mod ask;
 mod background;
 mod compaction;
 mod corruption;
+pub mod credentials;
 pub mod data_dir;
 mod error;
 mod hashes;
@@ -26,6 +27,7 @@ mod status;
 mod versions;
 
 pub use corruption::{CorruptionRules, Inconsistent};
+pub use credentials::{Credentials, Standing, Who};
 pub use error::Error;
 pub use leases::{Leases, TimeToLive};
 pub use membership::{Membership, MembershipRules};
@@ -41,7 +43,7 @@ pub use versions::{Downgrades, VersionPage};
 use crate::types::{ClusterId, MemberId};
 pub use crate::watch::{Session as WatchSession, WatchHub};
 
-/// Who asks. Users come with authentication; until then everybody is anonymous.
+/// Who asks; without authentication everybody is nobody.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Caller {
     /// Empty for nobody.
@@ -70,4 +72,5 @@ pub struct Node {
     pub saver: Saver,
     pub status: StatusHandle,
     pub space: Space,
+    pub credentials: Credentials,
 }

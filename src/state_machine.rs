@@ -2,9 +2,12 @@
 
 mod alarms;
 mod apply;
+mod auth;
+mod in_force;
 mod keys;
 mod leases;
 mod members;
+mod permission;
 mod txn;
 mod versions;
 mod view;
@@ -12,9 +15,11 @@ mod view;
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
+
 use crate::{
     alarm::Alarms,
-    cluster, lease,
+    auth as rights, cluster, lease,
     mvcc::{self, Head},
     proto::{
         command::Command,
@@ -31,6 +36,8 @@ use bytes::Bytes;
 
 pub use crate::storage::Position;
 pub use alarms::txn_takes_space;
+pub use in_force::InForce;
+pub use permission::{Denied, Judge};
 pub use view::View;
 
 /// An entry of the Raft log, decoded.
@@ -61,6 +68,8 @@ pub struct Applied {
     pub members_changed: bool,
     /// Other alarms are active now.
     pub alarms_changed: bool,
+    /// What tokens depend on.
+    pub auth: Vec<rights::Change>,
 }
 
 /// The answer to one command. Responses have header.revision set and nothing else in the header.
@@ -79,6 +88,10 @@ pub enum Reply {
     Members {
         member: Member,
         members: Vec<Member>,
+    },
+    /// The second part of the token.
+    TokenGiven {
+        index: u64,
     },
 }
 
@@ -103,6 +116,7 @@ pub enum Rejection {
     NoSpace,
     /// A CORRUPT alarm is active.
     Corrupt,
+    Auth(rights::Rejection),
     /// The command itself makes no sense; checks at the edge let none through.
     Malformed(&'static str),
 }
@@ -113,6 +127,8 @@ pub struct StateMachine {
     position: Position,
     head: Head,
     alarms: Alarms,
+    rules: Arc<rights::Rules>,
+    in_force: InForce,
 }
 
 /// Why a command was not carried out.
@@ -125,11 +141,21 @@ enum Failure {
 impl StateMachine {
     /// After a snapshot was installed the state machine is opened again.
     pub fn open(storage: Storage) -> Result<StateMachine, storage::Error> {
+        StateMachine::open_telling(storage, InForce::default())
+    }
+
+    /// The same, and keeps `in_force` at the rules of authentication that have been applied.
+    pub fn open_telling(
+        storage: Storage,
+        in_force: InForce,
+    ) -> Result<StateMachine, storage::Error> {
         let snapshot = storage.snapshot();
         let (position, head) = (snapshot.position()?, Head::read(&snapshot)?);
         let alarms = Alarms::read(&snapshot)?;
+        let rules = Arc::new(rights::Rules::read(&snapshot)?);
         drop(snapshot);
-        Ok(StateMachine { storage, position, head, alarms })
+        in_force.settle(rules.clone());
+        Ok(StateMachine { storage, position, head, alarms, rules, in_force })
     }
 
     pub fn position(&self) -> &Position {
@@ -150,6 +176,7 @@ impl StateMachine {
         let snapshot = self.storage.snapshot();
         let mut batch = snapshot.batch();
         let (mut head, mut alarms, mut membership) = (self.head, self.alarms.clone(), None);
+        let mut rules = self.rules.clone();
         let mut applied = Vec::with_capacity(entries.len());
         for entry in entries {
             let effects = match entry.payload {
@@ -159,7 +186,12 @@ impl StateMachine {
                     Ok(apply::Effects::done())
                 }
                 Payload::Command(command) => {
-                    apply::apply(&mut batch, &mut head, &mut alarms, command)?
+                    let state = apply::State {
+                        head: &mut head,
+                        alarms: &mut alarms,
+                        rules: &mut rules,
+                    };
+                    apply::apply(&mut batch, state, entry.id, command)?
                 }
             };
             applied.push(Applied::new(effects, head.revision));
@@ -168,7 +200,15 @@ impl StateMachine {
         if let Some((id, members)) = &membership {
             batch.put_membership(*id, members);
         }
+        let new_rules = (!Arc::ptr_eq(&rules, &self.rules)).then_some(rules);
+        if new_rules.is_some() {
+            self.in_force.withdraw();
+        }
         batch.write()?;
+        if let Some(rules) = new_rules {
+            self.in_force.settle(rules.clone());
+            self.rules = rules;
+        }
         (self.head, self.alarms) = (head, alarms);
         self.position.applied = Some(last);
         self.position.membership = membership.or(self.position.membership.take());
@@ -180,10 +220,10 @@ impl Applied {
     fn new(effects: Result<apply::Effects, Rejection>, revision: Revision) -> Applied {
         match effects {
             Ok(effects) => {
-                let apply::Effects { reply, events, leases, members_changed, alarms_changed } =
+                let apply::Effects { reply, events, leases, members_changed, alarms_changed, auth } =
                     effects;
                 let reply = Ok(reply);
-                Applied { reply, revision, events, leases, members_changed, alarms_changed }
+                Applied { reply, revision, events, leases, members_changed, alarms_changed, auth }
             }
             Err(rejection) => Applied {
                 reply: Err(rejection),
@@ -192,6 +232,7 @@ impl Applied {
                 leases: Vec::new(),
                 members_changed: false,
                 alarms_changed: false,
+                auth: Vec::new(),
             },
         }
     }

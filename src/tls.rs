@@ -6,6 +6,7 @@ mod dialling;
 mod make;
 mod read;
 mod reload;
+mod x509;
 
 use std::{
     path::{Path, PathBuf},
@@ -21,6 +22,7 @@ use rustls::{
 pub use dialling::{Dialling, DiallingFlags};
 pub use make::{Authority, Usage, covers};
 use reload::Reloading;
+pub use x509::{KeyKind, PublicKey, common_name, public_key};
 
 /// Application protocols that the clients' listener offers: gRPC first, then plain HTTP.
 pub const CLIENT_PROTOCOLS: &[&[u8]] = &[b"h2", b"http/1.1"];

@@ -7,6 +7,8 @@
 
 #[path = "conformance/answer.rs"]
 mod answer;
+#[path = "conformance/auth.rs"]
+mod auth;
 #[path = "conformance/machine.rs"]
 mod machine;
 #[path = "cluster/members.rs"]

@@ -15,7 +15,7 @@ use crate::{
     grpc, http, log,
     node::{
         CorruptionRules, Ended, Identity, Limits, MembershipRules, Options, Running, SpaceRules,
-        data_dir::DataDir,
+        credentials::Options as Credentials, data_dir::DataDir,
     },
     proto::etcdserverpb::Member,
     raft::{
@@ -57,7 +57,7 @@ pub(super) struct Serving {
 pub(super) async fn start(
     mut config: Config,
     mut data_dir: DataDir,
-    tls: Tls,
+    (tls, credentials): (Tls, Credentials),
     threads: Threads,
 ) -> anyhow::Result<Serving> {
     let clients = bind(&config.clients.listen, "--listen-client-urls").await?;
@@ -70,7 +70,8 @@ pub(super) async fn start(
     let peer_tls = tls.peers.map(transport);
     let who = identify(&config, &data_dir, peer_tls.as_ref()).await?;
     data_dir.bind(who.identity)?;
-    let member = Running::start(options(&config, &data_dir, who, peer_tls, threads)?).await?;
+    let options = options(&config, &data_dir, who, peer_tls, threads)?;
+    let member = Running::start(Options { credentials, ..options }).await?;
 
     let (listeners, stopping) = (TaskTracker::new(), CancellationToken::new());
     let node = &member.node;
@@ -349,6 +350,7 @@ fn options(
             period: config.corruption.period,
             compaction_period: config.corruption.compaction_period,
         },
+        credentials: Credentials::default(),
         log: log::Options {
             dir: data_dir.log(),
             group: 0,

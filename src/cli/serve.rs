@@ -11,12 +11,16 @@ use tokio::{
 };
 use tracing::{error, info, warn};
 
-use super::member::{self, PeerTls, Serving, Tls};
+use super::{
+    credentials,
+    member::{self, PeerTls, Serving, Tls},
+};
 
 use crate::{
     config::{Address, Config, Listeners, Warning},
     node::{
         Ended,
+        credentials::Options as Credentials,
         data_dir::{DataDir, Token},
     },
     raft::Threads,
@@ -35,6 +39,7 @@ pub(crate) fn run(config: Config, warnings: &[Warning]) -> anyhow::Result<ExitCo
         config.founding.check(&config.name, &config.peers.advertise)?;
     }
     check_files(&config)?;
+    let credentials = credentials::load(&config)?;
     check_ports(&config)?;
     let token = Token { value: &config.founding.token, is_set: config.token_is_set };
     let data_dir = DataDir::open(&config.data_dir, token)?;
@@ -52,7 +57,7 @@ pub(crate) fn run(config: Config, warnings: &[Warning]) -> anyhow::Result<ExitCo
         .build()
         .context("cannot start the runtime")?;
     let threads = Threads::default();
-    let code = runtime.block_on(serve(config, data_dir, tls, threads.clone()));
+    let code = runtime.block_on(serve(config, data_dir, (tls, credentials), threads.clone()));
     drop(runtime);
     threads.join();
     code
@@ -77,7 +82,7 @@ fn warn_of_danger(config: &Config) {
 async fn serve(
     config: Config,
     data_dir: DataDir,
-    tls: Tls,
+    secrets: (Tls, Credentials),
     threads: Threads,
 ) -> anyhow::Result<ExitCode> {
     let mut signals = listen_to_signals().context("cannot listen to signals")?;
@@ -88,7 +93,7 @@ async fn serve(
         "starting member"
     );
     let serving = tokio::select! {
-        serving = member::start(config, data_dir, tls, threads) => serving?,
+        serving = member::start(config, data_dir, secrets, threads) => serving?,
         Some(signal) = signals.recv() => {
             info!(signal, "received signal while starting");
             return Ok(ExitCode::SUCCESS);

@@ -4,8 +4,8 @@ use std::{fmt::Display, time::Duration};
 
 use super::{
     AutoCompaction, ClusterState, Config, CorruptionChecks, Discovery, ELECTION_MS_MAX, Error,
-    Founding, Limits, ListenUrl, Listeners, QUOTA_BYTES_DEFAULT, Timing, Url, Warning, duration,
-    raw::RawConfig, url,
+    Founding, Limits, ListenUrl, Listeners, QUOTA_BYTES_DEFAULT, Timing, Url, Warning, auth,
+    duration, raw::RawConfig, url,
 };
 use crate::{telemetry, tls};
 
@@ -95,6 +95,7 @@ pub(crate) fn check(mut raw: RawConfig) -> Result<(Config, Vec<Warning>), Error>
         .max(PROGRESS_INTERVAL_MIN),
         auto_compaction: auto_compaction(&raw)?,
         corruption: corruption_checks(&raw)?,
+        auth: auth::check(&raw, &mut warnings)?,
         log_level: telemetry::Level::parse(raw.text("log-level"))
             .ok_or_else(|| unknown(&raw, "log-level", telemetry::Level::NAMES))?,
     };

@@ -259,11 +259,11 @@ pub(crate) const FLAGS: &[Flag] = &[
     flag(Security, "tls-max-version", Text, "", Acts,
         "Highest version of TLS: TLS1.2 or TLS1.3."),
 
-    flag(Auth, "auth-token", Text, "simple", Inert,
+    flag(Auth, "auth-token", Text, "simple", Acts,
         "Kind of token: simple or jwt, with options."),
-    flag(Auth, "bcrypt-cost", Count, "10", Inert,
+    flag(Auth, "bcrypt-cost", Count, "10", Acts,
         "Cost of hashing a password."),
-    flag(Auth, "auth-token-ttl", Count, "300", Inert,
+    flag(Auth, "auth-token-ttl", Count, "300", Acts,
         "Seconds for which a simple token is valid."),
 
     flag(Monitoring, "enable-pprof", Bool, "false", Inert,

@@ -46,6 +46,57 @@ fn without_flags_there_is_one_member_on_loopback() {
 }
 
 #[test]
+fn tokens_and_the_cost_of_passwords_are_taken_from_their_flags() {
+    let simple = |secs| AuthToken::Simple { ttl: Duration::from_secs(secs) };
+    for (arguments, token, bcrypt_cost) in [
+        ("", simple(300), 10),
+        ("--auth-token simple --auth-token-ttl 7 --bcrypt-cost 4", simple(7), 4),
+        ("--auth-token-ttl 0 --bcrypt-cost 31", simple(300), 31),
+        ("--auth-token=", AuthToken::None, 10),
+        (
+            "--auth-token jwt,pub-key=a.crt,priv-key=a.key,sign-method=RS256,ttl=10m",
+            AuthToken::Jwt {
+                sign_method: "RS256".to_owned(),
+                public_key: Some("a.crt".into()),
+                private_key: Some("a.key".into()),
+                ttl: Duration::from_mins(10),
+            },
+            10,
+        ),
+        (
+            "--auth-token jwt,sign-method=HS256,priv-key=k",
+            AuthToken::Jwt {
+                sign_method: "HS256".to_owned(),
+                public_key: None,
+                private_key: Some("k".into()),
+                ttl: Duration::from_mins(5),
+            },
+            10,
+        ),
+    ] {
+        assert_eq!(config(arguments).auth, Auth { token, bcrypt_cost }, "{arguments}");
+    }
+    for (value, why) in [
+        ("opaque", "expected simple or jwt"),
+        ("jwt", "sign-method is missing"),
+        ("jwt,sign-method", "each option is a name and a value"),
+        ("jwt,sign-method=a=b", "each option is a name and a value"),
+        ("jwt,ttl=1m,ttl=2m,sign-method=RS256", "an option is given twice"),
+        ("jwt,ttl=soon,sign-method=RS256", "ttl is no duration"),
+    ] {
+        refuses(
+            &format!("--auth-token={value}"),
+            &format!("invalid value {value:?} for --auth-token: auth: invalid auth options: {why}"),
+        );
+    }
+    let (config, warnings) =
+        read("--bcrypt-cost 99 --auth-token jwt,sign-method=RS256,x=y").unwrap();
+    assert_eq!(config.auth.bcrypt_cost, 10);
+    let unknown = Warning::UnknownTokenOptions(vec!["x".to_owned()]);
+    assert_eq!(warnings, [Warning::BcryptCost(99), unknown]);
+}
+
+#[test]
 fn a_name_alone_gives_the_directory_and_the_cluster() {
     let config = config("--name m1 --initial-advertise-peer-urls http://m1:2380");
     assert_eq!(config.data_dir, PathBuf::from("m1.orrery"));

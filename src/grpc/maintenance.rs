@@ -7,11 +7,12 @@ use tracing::{info, warn};
 use crate::{
     alarm::{Alarm, Kind},
     grpc::{
-        aside::aside, caller, downgrade::downgrade, header::Header, metrics::Proposals, saved,
-        version,
+        aside::aside, downgrade::downgrade, header::Header, metrics::Proposals, saved, version,
+        who,
     },
     node::{
-        self, Downgrades, Error, Freshness, Membership, Reader, Saver, Space, StatusHandle,
+        self, Credentials, Downgrades, Error, Freshness, Membership, Reader, Saver, Space,
+        Standing, StatusHandle,
     },
     proto::etcdserverpb::{
         AlarmRequest, AlarmResponse, DefragmentRequest, DefragmentResponse, DowngradeInfo,
@@ -30,6 +31,7 @@ pub(crate) struct Maintenance {
     pub(crate) proposals: Proposals,
     pub(crate) space: Space,
     pub(crate) saver: Saver,
+    pub(crate) credentials: Credentials,
     pub(crate) header: Header,
 }
 
@@ -69,8 +71,11 @@ impl maintenance_server::Maintenance for Maintenance {
         &self,
         request: Request<AlarmRequest>,
     ) -> Result<Response<AlarmResponse>, Status> {
-        let (caller, request) = (caller(&request), request.into_inner());
-        let mut response = match AlarmAction::try_from(request.action) {
+        let (who, request) = (who::of(&request), request.into_inner());
+        let action = AlarmAction::try_from(request.action);
+        let standing = if action == Ok(AlarmAction::Get) { Standing::User } else { Standing::Root };
+        self.credentials.require(&who, standing).await?;
+        let mut response = match action {
             Ok(AlarmAction::Get) => {
                 let view = self.reader.view(Freshness::Linearizable).await?;
                 let alarms = view.alarms().map_err(Error::from)?;
@@ -78,6 +83,7 @@ impl maintenance_server::Maintenance for Maintenance {
                 AlarmResponse { header: self.header.at(view.keys().revision()), alarms }
             }
             Ok(AlarmAction::Activate | AlarmAction::Deactivate) => {
+                let caller = self.credentials.caller(&who).await?;
                 self.proposals.propose(&caller, request).await?
             }
             Err(_) => AlarmResponse { header: self.header.now().await?, alarms: Vec::new() },

@@ -3,6 +3,8 @@
 //! Codes and texts are protocol. clientv3 recognises an error by its text and retries by its code,
 //! so a failure that may have been applied must never look like one that was not.
 
+mod auth;
+
 use tonic::{Code, Status};
 
 use crate::{
@@ -49,6 +51,12 @@ impl From<node::Error> for Status {
             ),
             // etcd's words for it are those of the system call that failed.
             Error::NoRoomToDefragment => (Code::Unknown, "no space left on device"),
+            Error::InvalidToken => (Code::Unauthenticated, "etcdserver: invalid auth token"),
+            // etcd has no statuses for these two.
+            Error::PasswordTooLong => (Code::Unknown, "bcrypt: password length exceeds 72 bytes"),
+            Error::VerifyOnly => {
+                (Code::Unknown, "auth: token signing attempted with verify-only key")
+            }
             Error::Storage(error) => of_storage(&error),
             Error::NoRoomToSave => {
                 (Code::ResourceExhausted, "etcdserver: no room on the disk to save a snapshot")
@@ -82,6 +90,7 @@ fn of_rejection(rejection: &Rejection) -> (Code, &'static str) {
         Rejection::Cluster(rejection) => of_cluster(rejection),
         Rejection::NoSpace => NO_SPACE,
         Rejection::Corrupt => (Code::DataLoss, "etcdserver: corrupt cluster"),
+        Rejection::Auth(rejection) => auth::of_rejection(*rejection),
         Rejection::Malformed(what) => {
             tracing::error!(what, "a command that makes no sense came through the checks");
             (Code::Internal, "etcdserver: malformed command")
@@ -224,6 +233,16 @@ impl From<Refused> for Status {
 /// client of its own, whose errors have kept their texts and lost their codes.
 pub(crate) fn from_within(status: Status) -> Status {
     Status::new(Code::Unknown, status.message())
+}
+
+/// Why a watch is not opened or goes no further. etcd puts the whole status into words here.
+pub(crate) fn as_reason(status: &Status) -> String {
+    let code = match status.code() {
+        Code::InvalidArgument => "InvalidArgument",
+        Code::Unauthenticated => "Unauthenticated",
+        _ => "PermissionDenied",
+    };
+    format!("rpc error: code = {code} desc = {}", status.message())
 }
 
 /// The answer of a method that exists and is not built yet.

@@ -126,6 +126,7 @@ struct Facts {
     /// `None` when the store cannot be read.
     revision: Option<Revision>,
     floor: Option<Revision>,
+    auth_revision: Option<u64>,
 }
 
 impl Facts {
@@ -135,8 +136,9 @@ impl Facts {
         let view = node.reader.view(Freshness::Any).await.ok();
         let revision = view.as_ref().map(|view| view.keys().revision());
         let floor = view.as_ref().and_then(|view| view.keys().floor());
+        let auth_revision = view.and_then(|view| view.auth().ok()).map(|auth| auth.revision);
         let defragmentations = node.space.defragmentations();
-        Facts { status, defragmentations, is_leader, revision, floor }
+        Facts { status, defragmentations, is_leader, revision, floor, auth_revision }
     }
 }
 
@@ -160,6 +162,7 @@ struct Gauges {
     alarms: Family<[(&'static str, String); 2], Gauge>,
     /// All that were ever active: one that is not any more is shown as such.
     alarms_seen: Mutex<BTreeSet<Alarm>>,
+    auth_revision: Gauge,
 }
 
 impl Gauges {
@@ -224,6 +227,7 @@ impl Gauges {
             ),
             alarms,
             alarms_seen: Mutex::default(),
+            auth_revision: gauge("etcd_debugging_auth_revision", "The auth revision"),
         }
     }
 
@@ -237,7 +241,7 @@ impl Gauges {
     }
 
     fn set(&self, facts: &Facts) {
-        let Facts { status, defragmentations, is_leader, revision, floor } = facts;
+        let Facts { status, defragmentations, is_leader, revision, floor, auth_revision } = facts;
         if let Some(version) = status.versions.cluster {
             self.show_cluster_version(version);
         }
@@ -254,6 +258,9 @@ impl Gauges {
         if let Some(revision) = revision {
             self.revision.set(revision.get());
             self.floor.set(floor.map_or(-1, Revision::get));
+        }
+        if let Some(revision) = auth_revision {
+            self.auth_revision.set(revision.cast_signed());
         }
     }
 

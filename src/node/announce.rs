@@ -6,13 +6,17 @@ use std::{
 };
 
 use tokio::{sync::watch, time::Instant};
-use tracing::error;
+use tracing::{error, info};
 
 use crate::{
     alarm::Alarms,
+    auth,
     cluster::Members,
     mvcc::Head,
-    node::{Identity, compaction::Compactions, keeper::LeaseKeeper, replies::Replies},
+    node::{
+        Identity, compaction::Compactions, credentials::Tokens, keeper::LeaseKeeper,
+        replies::Replies,
+    },
     raft::{Content, Notice},
     state_machine::{Reply, View},
     storage::Storage,
@@ -29,6 +33,7 @@ pub(crate) struct Announcer {
     /// Set once Raft runs; nothing is kept before.
     pub(crate) keeper: Arc<OnceLock<LeaseKeeper>>,
     pub(crate) election: Duration,
+    pub(crate) tokens: Tokens,
 }
 
 impl Announcer {
@@ -46,6 +51,7 @@ impl Announcer {
         let mut members_changed = false;
         for outcome in &outcomes {
             members_changed |= outcome.applied.members_changed;
+            outcome.applied.auth.iter().for_each(|change| self.authentication_changed(change));
             if let Ok(Reply::Compact(compacted)) = &outcome.applied.reply {
                 self.compactions.add(*compacted);
             }
@@ -67,6 +73,15 @@ impl Announcer {
             }
         }
         self.replies.applied(outcomes);
+    }
+
+    fn authentication_changed(&self, change: &auth::Change) {
+        self.tokens.applied(change, Instant::now());
+        match change {
+            auth::Change::Enabled => info!("enabled authentication"),
+            auth::Change::Disabled => info!("disabled authentication"),
+            auth::Change::TokenGiven { .. } | auth::Change::LoggedOut(_) => {}
+        }
     }
 
     fn take_over(&self, keeper: &LeaseKeeper, term: u64) {

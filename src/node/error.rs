@@ -45,6 +45,15 @@ pub enum Error {
     LearnerNotReady,
     #[error("the disk has no room to defragment")]
     NoRoomToDefragment,
+    /// Nobody knows the token, or it is out of date.
+    #[error("invalid token")]
+    InvalidToken,
+    /// bcrypt would ignore what is beyond its limit.
+    #[error("the password is too long")]
+    PasswordTooLong,
+    /// Tokens are signed elsewhere: this member only has the public key.
+    #[error("there is no key to sign tokens with")]
+    VerifyOnly,
     #[error("{0}")]
     Storage(#[from] storage::Error),
     /// The disk has no room for a copy of the state.

@@ -26,6 +26,7 @@ use crate::{
         compaction::Compactions,
         corruption::{Comparison, Watchman},
         hashes::Hashes,
+        credentials::{self, Credentials, Tokens},
         introduce::{Introduction, address_members, introduce, set_addresses},
         keeper::LeaseKeeper,
         peers::{MemberHandler, MembersGate},
@@ -38,7 +39,7 @@ use crate::{
         network::{Network, PeerUrl, Tls},
         peers,
     },
-    state_machine::StateMachine,
+    state_machine::{InForce, StateMachine},
     storage::{self, Storage},
     types::Version,
     watch::WatchHub,
@@ -61,6 +62,7 @@ pub struct Options {
     pub rules: MembershipRules,
     pub space: SpaceRules,
     pub corruption: CorruptionRules,
+    pub credentials: credentials::Options,
     /// Where the log keeps its files, and through what.
     pub log: log::Options,
     pub files: Arc<dyn log::Files>,
@@ -137,6 +139,7 @@ impl Running {
             outlet: Box::new(move |notice| announcer.announce(notice)),
             peers: peers.clone(),
             workers: options.workers.clone(),
+            in_force: told.authority.in_force.clone(),
             seed: options.seed,
         })
         .await?;
@@ -154,7 +157,7 @@ impl Running {
         let (introduction, timing) = (Introduction::new(&options, founders), options.timing);
         let watchman =
             Watchman::new(comparison, options.corruption, &handles.node, told.alarms.clone());
-        let background: Vec<BoxFuture<'static, ()>> = vec![
+        let (tasks, stop) = run_all(vec![
             handles.proposing,
             handles.reading,
             background::keep_leases(handles.keeper, raft.clone()).boxed(),
@@ -166,8 +169,7 @@ impl Running {
             handles.versions.run().boxed(),
             handles.node.space.clone().watch(raft.clone()).boxed(),
             watchman.run(raft.clone()).boxed(),
-        ];
-        let (tasks, stop) = run_all(background);
+        ]);
         Ok(Running {
             node: handles.node,
             raft,
@@ -323,12 +325,26 @@ fn force(options: &Options, storage: &Storage, member: &Member) -> Result<(), St
     Ok(())
 }
 
+/// What the apply thread keeps up to date for whoever asks about users.
+struct Authority {
+    tokens: Tokens,
+    in_force: InForce,
+}
+
+impl Authority {
+    fn new(options: &Options) -> Authority {
+        let tokens = Tokens::new(options.credentials.token_ttl());
+        Authority { tokens, in_force: InForce::default() }
+    }
+}
+
 /// What the apply thread tells.
 struct Told {
     members: watch::Receiver<Arc<Members>>,
     alarms: watch::Receiver<Arc<Alarms>>,
     compactions: Compactions,
     hashes: Hashes,
+    authority: Authority,
 }
 
 impl Told {
@@ -344,6 +360,7 @@ impl Told {
         let (alarms, alarms_now) = watch::channel(Arc::new(Alarms::read(&snapshot)?));
         let compactions = Compactions::new(Head::read(&snapshot)?.floor);
         let hashes = Hashes::new(storage.clone(), compactions.clone());
+        let authority = Authority::new(options);
         let announcer = Announcer {
             identity: options.identity,
             storage: storage.clone(),
@@ -353,8 +370,11 @@ impl Told {
             compactions: compactions.clone(),
             keeper: keeper.clone(),
             election: options.timing.election,
+            tokens: authority.tokens.clone(),
         };
-        Ok((Told { members: members_now, alarms: alarms_now, compactions, hashes }, announcer))
+        let told =
+            Told { members: members_now, alarms: alarms_now, compactions, hashes, authority };
+        Ok((told, announcer))
     }
 }
 
@@ -391,6 +411,16 @@ impl Handles {
             (told.compactions.clone(), told.hashes.clone()),
             timeout,
         );
+        let credentials = Credentials::new(credentials::Parts {
+            options: options.credentials.clone(),
+            tokens: told.authority.tokens.clone(),
+            in_force: told.authority.in_force.clone(),
+            storage: storage.clone(),
+            raft: raft.clone(),
+            proposer: proposer.clone(),
+            reader: reader.clone(),
+            timeout,
+        });
         let membership = Membership {
             identity: options.identity,
             raft: raft.clone(),
@@ -434,6 +464,7 @@ impl Handles {
                 options.space.quota_bytes,
             ),
             space,
+            credentials,
         };
         let (proposing, reading) = (proposing.boxed(), reading.boxed());
         Handles { node, keeper, answers, versions, proposing, reading }

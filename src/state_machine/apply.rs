@@ -1,9 +1,18 @@
 //! One command: refuse first, then change. Each function here and beside it makes all its checks
 //! before its first change, so a refused command leaves nothing in the batch.
 
-use super::{Compacted, Failure, Rejection, Reply, alarms, keys, leases, members, txn, versions};
+use std::sync::Arc;
+
+use super::{
+    Compacted, Failure, Rejection, Reply, alarms,
+    auth::Authority,
+    keys, leases, members,
+    permission::{self, Judge},
+    txn, versions,
+};
 use crate::{
     alarm::Alarms,
+    auth::{self, Rules},
     lease,
     mvcc::{Edit, Head},
     proto::{
@@ -12,7 +21,15 @@ use crate::{
         mvccpb::Event,
     },
     storage::{self, Batch},
+    types::LogId,
 };
+
+/// What commands move along, besides changing rows.
+pub(super) struct State<'a> {
+    pub(super) head: &'a mut Head,
+    pub(super) alarms: &'a mut Alarms,
+    pub(super) rules: &'a mut Arc<Rules>,
+}
 
 /// What carrying out a command did, besides changing rows.
 pub(super) struct Effects {
@@ -21,6 +38,7 @@ pub(super) struct Effects {
     pub(super) leases: Vec<lease::Change>,
     pub(super) members_changed: bool,
     pub(super) alarms_changed: bool,
+    pub(super) auth: Vec<auth::Change>,
 }
 
 impl Effects {
@@ -31,18 +49,19 @@ impl Effects {
             leases: Vec::new(),
             members_changed: false,
             alarms_changed: false,
+            auth: Vec::new(),
         }
     }
 }
 
-/// Carries out one command on top of `head` and `alarms`, which move along.
+/// Carries out the command of the entry `id` on top of a state, which moves along.
 pub(super) fn apply(
     batch: &mut Batch<'_>,
-    head: &mut Head,
-    alarms: &mut Alarms,
+    state: State<'_>,
+    id: LogId,
     command: Command,
 ) -> Result<Result<Effects, Rejection>, storage::Error> {
-    match carry_out(batch, head, alarms, command) {
+    match carry_out(batch, state, id, command) {
         Ok(effects) => Ok(Ok(effects)),
         Err(Failure::Rejected(rejection)) => Ok(Err(rejection)),
         Err(Failure::Storage(error)) => Err(error),
@@ -51,14 +70,18 @@ pub(super) fn apply(
 
 fn carry_out(
     batch: &mut Batch<'_>,
-    head: &mut Head,
-    alarms: &mut Alarms,
+    State { head, alarms, rules }: State<'_>,
+    id: LogId,
     command: Command,
 ) -> Result<Effects, Failure> {
+    if let Some(operation) = &command.operation {
+        alarms::check(alarms, operation)?;
+    }
+    judge(batch, rules, &command)?;
     let Some(operation) = command.operation else {
         return Err(Rejection::Malformed("a command without an operation").into());
     };
-    alarms::check(alarms, &operation)?;
+    let authority = Authority { rules };
     match operation {
         Operation::Put(request) => {
             keys::check_put(batch, *head, &request)?;
@@ -93,7 +116,30 @@ fn carry_out(
         Operation::ClusterVersionSet(request) => versions::set(batch, &request),
         Operation::DowngradeSet(request) => versions::set_downgrade(batch, &request),
         Operation::ForceNewCluster(request) => members::force_new_cluster(batch, request),
+        Operation::AuthEnable(_) => authority.enable(batch),
+        Operation::AuthDisable(_) => authority.disable(batch),
+        Operation::Authenticate(request) => authority.give_token(batch, id.index, request),
+        Operation::UserAdd(request) => authority.add_user(batch, request),
+        Operation::UserDelete(request) => authority.delete_user(batch, request.name),
+        Operation::UserChangePassword(request) => authority.change_password(batch, request),
+        Operation::UserGrantRole(request) => authority.grant_role(batch, request),
+        Operation::UserRevokeRole(request) => authority.revoke_role(batch, &request),
+        Operation::RoleAdd(request) => authority.add_role(batch, request.name),
+        Operation::RoleDelete(request) => authority.delete_role(batch, &request.role),
+        Operation::RoleGrantPermission(request) => authority.grant_permission(batch, request),
+        Operation::RoleRevokePermission(request) => authority.revoke_permission(batch, &request),
     }
+}
+
+/// Judges the caller by the state that the command is applied to, whoever let it in.
+fn judge(batch: &Batch<'_>, rules: &Rules, command: &Command) -> Result<(), Failure> {
+    if !rules.state().enabled {
+        return Ok(());
+    }
+    let (Some(asker), Some(operation)) = (permission::asker(command), &command.operation) else {
+        return Ok(());
+    };
+    Ok(Judge::new(rules, asker, batch).command(operation)?)
 }
 
 /// Makes the changes of one revision. They cannot be refused any more.

@@ -33,9 +33,9 @@ pub enum Table {
     Members = 5,
     /// Key: member id (u64). Value: empty.
     RemovedMembers = 6,
-    /// Key: user name. Value: `authpb.User`.
+    /// Key: user name. Value: `authpb.User`, as in etcd's bucket.
     Users = 7,
-    /// Key: role name. Value: `authpb.Role`.
+    /// Key: role name. Value: `authpb.Role`, as in etcd's bucket.
     Roles = 8,
     /// Key: kind of alarm (u32), member id (u64). Value: empty.
     Alarms = 9,
@@ -92,7 +92,7 @@ pub enum MetaKey {
     Compaction = 4,
     /// A u64, once the cluster is founded.
     ClusterId = 5,
-    /// 1 or 0 for whether auth is enabled, then the auth revision (u64).
+    /// 0 or 1 for whether authentication is enabled, then the auth revision (u64).
     Auth = 6,
     /// The cluster's version as text, `3.7.0`, once it is decided.
     ClusterVersion = 7,

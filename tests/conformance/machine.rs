@@ -92,7 +92,8 @@ impl Machine {
             | Request::Observe(_)
             | Request::Finish(_)
             | Request::Pending(_)
-            | Request::Sleep(_) => return None,
+            | Request::Sleep(_)
+            | Request::Auth(_) => return None,
         };
         Some(self.apply(operation))
     }
@@ -115,7 +116,7 @@ impl Machine {
             }
             Reply::Done => frame.only_header(Some(&self.header())),
             Reply::Alarm(alarms) => frame.alarm(&alarms),
-            reply @ Reply::Members { .. } => {
+            reply @ (Reply::Members { .. } | Reply::TokenGiven { .. }) => {
                 panic!("{reply:?} was not asked for")
             }
         })

@@ -187,6 +187,9 @@ impl From<&Request> for Line {
             Request::Finish(name) => Line::new("finish").plain(name),
             Request::Pending(name) => Line::new("pending").plain(name),
             Request::Sleep(ms) => Line::new("sleep").plain(ms),
+            Request::Auth(words) => {
+                words[1..].iter().fold(Line::new(&words[0]), |line, it| line.bytes(it.as_bytes()))
+            }
         }
     }
 }

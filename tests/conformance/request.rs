@@ -13,7 +13,7 @@ use orrery::proto::{
 };
 
 use super::{
-    txn,
+    auth, txn,
     words::{self, Word},
 };
 
@@ -36,23 +36,55 @@ pub(crate) enum Request {
     KeepAlive(i64),
     TimeToLive(LeaseTimeToLiveRequest),
     Leases,
-    Watch { stream: String, create: WatchCreateRequest },
-    Cancel { stream: String, id: i64 },
-    Progress { stream: String },
-    Events { stream: String, count: usize },
-    Next { stream: String },
-    Silence { stream: String },
-    Lock { request: LockRequest, aside: Option<String> },
+    Watch {
+        stream: String,
+        create: WatchCreateRequest,
+    },
+    Cancel {
+        stream: String,
+        id: i64,
+    },
+    Progress {
+        stream: String,
+    },
+    Events {
+        stream: String,
+        count: usize,
+    },
+    Next {
+        stream: String,
+    },
+    Silence {
+        stream: String,
+    },
+    Lock {
+        request: LockRequest,
+        aside: Option<String>,
+    },
     Unlock(Bytes),
-    Campaign { request: CampaignRequest, aside: Option<String>, keep: Option<String> },
-    Forge { leader: LeaderKey, keep: String },
-    Proclaim { leader: String, value: Bytes },
+    Campaign {
+        request: CampaignRequest,
+        aside: Option<String>,
+        keep: Option<String>,
+    },
+    Forge {
+        leader: LeaderKey,
+        keep: String,
+    },
+    Proclaim {
+        leader: String,
+        value: Bytes,
+    },
     Leader(Bytes),
-    Resign { leader: String },
+    Resign {
+        leader: String,
+    },
     Observe(Bytes),
     Finish(String),
     Pending(String),
     Sleep(u64),
+    /// About users, roles and tokens: its words.
+    Auth(Vec<String>),
 }
 
 /// The lines of a request, without the `>` before each.
@@ -65,6 +97,10 @@ pub(crate) fn parse(lines: &[&str]) -> Result<Request, String> {
         return Err("only a transaction has more lines".to_owned());
     }
     let mut words = words::split(first)?;
+    if words.first().is_some_and(|name| auth::NAMES.iter().any(|known| name.text == known)) {
+        let text = words.into_iter().map(|word| String::from_utf8(word.text.to_vec()));
+        return Ok(Request::Auth(text.collect::<Result<_, _>>().map_err(|it| it.to_string())?));
+    }
     let name = words.remove(0).text;
     let mut arguments = Arguments::new(words);
     let request = read(&String::from_utf8_lossy(&name), &mut arguments)?;

@@ -22,10 +22,11 @@ use tokio::{
     time::{sleep, timeout},
 };
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Status, Streaming, transport::Channel};
+use tonic::{Status, Streaming, service::interceptor::InterceptedService, transport::Channel};
 
 use super::{
     answer::{self, Frame, Lines},
+    auth::{self, Answer, Connection, Token},
     request::Request,
     watch_stream::{WatchStream, ended},
 };
@@ -44,7 +45,10 @@ const OBSERVE: &str = "observe";
 
 /// One endpoint.
 pub(crate) struct Server {
-    channel: Channel,
+    channel: Connection,
+    token: Token,
+    /// By user.
+    tokens: BTreeMap<String, String>,
     /// Every header must name these.
     cluster_id: u64,
     member_id: u64,
@@ -67,13 +71,16 @@ type Held = (Lines, Option<LeaderKey>);
 impl Server {
     pub(crate) async fn connect(endpoint: &str) -> Server {
         let endpoint = Channel::from_shared(endpoint.to_owned()).expect("it is a URL");
-        let channel = endpoint.connect_lazy();
+        let token = Token::default();
+        let channel = InterceptedService::new(endpoint.connect_lazy(), token.clone());
         let status = MaintenanceClient::new(channel.clone()).status(StatusRequest {}).await;
         let status = status.expect("a server that is ready tells its status").into_inner();
         let header = status.header.expect("a status has a header");
         let minor = status.version.split('.').nth(1).and_then(|minor| minor.parse().ok());
         Server {
             channel,
+            token,
+            tokens: BTreeMap::new(),
             cluster_id: header.cluster_id,
             member_id: header.member_id,
             minor: minor.expect("a version is 3.minor.patch"),
@@ -121,15 +128,15 @@ impl Server {
         }
     }
 
-    fn kv(&self) -> KvClient<Channel> {
+    fn kv(&self) -> KvClient<Connection> {
         KvClient::new(self.channel.clone()).max_decoding_message_size(usize::MAX)
     }
 
-    fn lease(&self) -> LeaseClient<Channel> {
+    fn lease(&self) -> LeaseClient<Connection> {
         LeaseClient::new(self.channel.clone())
     }
 
-    fn election(&self) -> ElectionClient<Channel> {
+    fn election(&self) -> ElectionClient<Connection> {
         ElectionClient::new(self.channel.clone())
     }
 
@@ -220,6 +227,7 @@ impl Server {
                 let hash = client.hash_kv(HashKvRequest { revision }).await?.into_inner();
                 self.checked(hash.header.as_ref(), frame.hash_kv(&hash))
             }
+            Request::Auth(words) => self.ask_auth(&words).await?,
             Request::Sleep(ms) => {
                 sleep(Duration::from_millis(ms)).await;
                 Lines::new()
@@ -278,6 +286,27 @@ impl Server {
             _ => {
                 let leases = self.lease().lease_leases(LeaseLeasesRequest {}).await?.into_inner();
                 self.checked(leases.header.as_ref(), frame.leases(&leases))
+            }
+        })
+    }
+
+    /// `as NAME` asks in the name of whoever has come in under it, `as ""` of nobody, and in any
+    /// other name with a token of that text. Streams are opened anew.
+    async fn ask_auth(&mut self, words: &[String]) -> Result<Lines, Status> {
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        if let ["as", name] = words[..] {
+            let token = self.tokens.get(name).map_or(name, String::as_str);
+            self.token.show(Some(token).filter(|token| !token.is_empty()));
+            (self.keep_alive, self.observed) = (None, None);
+            self.streams.clear();
+            return Ok(Lines::new());
+        }
+        let frame = self.frame;
+        Ok(match auth::ask(self.channel.clone(), &words, frame).await? {
+            Answer::Lines(header, lines) => self.checked(header.as_ref(), lines),
+            Answer::Token(header, token) => {
+                self.tokens.insert(words[1].to_owned(), token);
+                self.checked(header.as_ref(), frame.only_header(header.as_ref()))
             }
         })
     }
@@ -456,7 +485,7 @@ impl Server {
 
 /// The leaders of an election. A server may say nothing at all until there is the first.
 fn observe(
-    mut client: ElectionClient<Channel>,
+    mut client: ElectionClient<Connection>,
     request: LeaderRequest,
 ) -> mpsc::Receiver<Result<LeaderResponse, Status>> {
     let (sender, leaders) = mpsc::channel(16);

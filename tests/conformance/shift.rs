@@ -44,7 +44,8 @@ pub(crate) fn in_numbers_of_the_server(mut request: Request, frame: Frame) -> Re
         | Request::Observe(_)
         | Request::Finish(_)
         | Request::Pending(_)
-        | Request::Sleep(_) => (),
+        | Request::Sleep(_)
+        | Request::Auth(_) => (),
     }
     request
 }

@@ -210,6 +210,7 @@ impl Machine {
                 disarms_itself: false,
             },
             corruption: CorruptionRules::default(),
+            credentials: Default::default(),
             log: log_options(),
             files,
             state_dir: Some(self.state_dir()),

@@ -12,6 +12,7 @@ fn every_error_has_etcds_code_and_text() {
         of_nodes(),
         of_rejections(),
         of_clusters(),
+        of_auth(),
         of_invalids(),
         of_refusals(),
         of_locks_and_elections(),
@@ -48,6 +49,9 @@ fn of_nodes() -> Vec<Status> {
         Error::TransferTimeout,
         Error::LearnerNotReady,
         Error::NoRoomToDefragment,
+        Error::InvalidToken,
+        Error::PasswordTooLong,
+        Error::VerifyOnly,
         Error::Storage(storage()),
     ]
     .map(Status::from)
@@ -88,6 +92,39 @@ fn of_clusters() -> Vec<Status> {
     ]
     .map(|refused| Status::from(node::Error::Rejected(Rejection::Cluster(refused))))
     .to_vec()
+}
+
+fn of_auth() -> Vec<Status> {
+    use crate::auth::Rejection as Refused;
+    [
+        Refused::RootUserNotFound,
+        Refused::RootRoleNotGranted,
+        Refused::NotEnabled,
+        Refused::UserEmpty,
+        Refused::UserExists,
+        Refused::UserNotFound,
+        Refused::RoleEmpty,
+        Refused::RoleExists,
+        Refused::RoleNotFound,
+        Refused::RoleNotGranted,
+        Refused::PermissionNotGiven,
+        Refused::PermissionNotGranted,
+        Refused::PermissionDenied,
+        Refused::OldRevision,
+        Refused::InvalidManagement,
+        Refused::AuthenticationFailed,
+        Refused::NoPasswordUser,
+    ]
+    .map(|refused| Status::from(node::Error::Rejected(Rejection::Auth(refused))))
+    .to_vec()
+}
+
+#[test]
+fn a_watch_is_refused_with_the_whole_status() {
+    let denied = crate::auth::Rejection::PermissionDenied;
+    let status = Status::from(node::Error::Rejected(Rejection::Auth(denied)));
+    let expected = "rpc error: code = PermissionDenied desc = etcdserver: permission denied";
+    assert_eq!(as_reason(&status), expected);
 }
 
 fn of_invalids() -> Vec<Status> {

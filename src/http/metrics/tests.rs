@@ -26,6 +26,7 @@ fn facts() -> Facts {
         is_leader: true,
         revision: Revision::from_wire(17),
         floor: None,
+        auth_revision: Some(3),
     }
 }
 
