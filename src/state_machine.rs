@@ -186,11 +186,8 @@ impl StateMachine {
                     Ok(apply::Effects::done())
                 }
                 Payload::Command(command) => {
-                    let state = apply::State {
-                        head: &mut head,
-                        alarms: &mut alarms,
-                        rules: &mut rules,
-                    };
+                    let state =
+                        apply::State { head: &mut head, alarms: &mut alarms, rules: &mut rules };
                     apply::apply(&mut batch, state, entry.id, command)?
                 }
             };

@@ -145,7 +145,7 @@ fn of_alarm(request: &AlarmRequest) -> Option<Operation> {
     }
 }
 
-/// JOIN: becomes operations when users and roles are commands (numbers 64 to 95).
+/// Changes of users behind the file are not carried out yet, so a log that has some is refused.
 fn of_auth(request: &InternalRaftRequest) -> Result<Option<Operation>, &'static str> {
     let changes = [
         &request.auth_enable,

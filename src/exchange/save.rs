@@ -15,10 +15,7 @@ use crate::{
         Head,
         transfer::{Kept, etcd_key},
     },
-    proto::{
-        etcddisk,
-        etcdserverpb::Member,
-    },
+    proto::{etcddisk, etcdserverpb::Member},
     storage::{
         Rows, Snapshot,
         tables::{MetaKey, Table},

@@ -13,6 +13,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::{
+    alarm::{Alarm, Alarms, Kind},
     bbolt::{Database, Writer},
     cluster::{self, Members},
     lease,
@@ -28,9 +29,8 @@ use crate::{
         Place, Rows, Snapshot, Storage,
         tables::{MetaKey, Table},
     },
-    types::{ClusterId, LeaseId, LogId, Revision},
+    types::{ClusterId, LeaseId, LogId, MemberId, Revision},
 };
-
 
 fn put(key: &str, value: &str, lease: i64) -> Operation {
     let (key, value) =
@@ -205,7 +205,6 @@ fn the_restored_state_belongs_to_the_new_cluster() {
     assert_eq!(position.membership, Some((applied, "voters".into())));
 }
 
-/// JOIN: users, roles and alarms are carried as rows; who builds their tables fills these in.
 #[test]
 fn users_roles_and_alarms_come_along_as_they_are() {
     let storage = store(history());

@@ -7,8 +7,7 @@ use tracing::{info, warn};
 use crate::{
     alarm::{Alarm, Kind},
     grpc::{
-        aside::aside, downgrade::downgrade, header::Header, metrics::Proposals, saved, version,
-        who,
+        aside::aside, downgrade::downgrade, header::Header, metrics::Proposals, saved, version, who,
     },
     node::{
         self, Credentials, Downgrades, Error, Freshness, Membership, Reader, Saver, Space,

@@ -19,11 +19,7 @@ pub(crate) fn stream(mut saved: Saved) -> ReceiverStream<Result<SnapshotResponse
         let (start, total_bytes) = (Instant::now(), saved.size());
         let version = saved.storage_version();
         let storage_version = version.map(|version| version.to_string()).unwrap_or_default();
-        info!(
-            total_bytes,
-            storage_version,
-            "sending database snapshot to client"
-        );
+        info!(total_bytes, storage_version, "sending database snapshot to client");
         loop {
             let message = match saved.next_chunk() {
                 Ok(Some(chunk)) => Ok(SnapshotResponse {

@@ -245,11 +245,6 @@ pub(crate) fn as_reason(status: &Status) -> String {
     format!("rpc error: code = {code} desc = {}", status.message())
 }
 
-/// The answer of a method that exists and is not built yet.
-pub(crate) fn not_implemented(method: &str) -> Status {
-    Status::new(Code::Unimplemented, format!("method {method} not implemented"))
-}
-
 /// What ended the body of a request: a refusal of ours, or the connection's trouble.
 pub(crate) fn of_body(error: axum::Error) -> Status {
     Status::from_error(error.into_inner())

@@ -82,12 +82,13 @@ impl Saver {
             file.seek(SeekFrom::Start(0))?;
             Ok((file, size, version))
         });
-        let (file, size, storage_version) = written.await.map_err(|error: exchange::Error| match error {
-            exchange::Error::Io(error) if error.kind() == io::ErrorKind::StorageFull => {
-                Error::NoRoomToSave
-            }
-            error => Error::Save(error.to_string()),
-        })?;
+        let (file, size, storage_version) =
+            written.await.map_err(|error: exchange::Error| match error {
+                exchange::Error::Io(error) if error.kind() == io::ErrorKind::StorageFull => {
+                    Error::NoRoomToSave
+                }
+                error => Error::Save(error.to_string()),
+            })?;
         let file = BufReader::with_capacity(BUFFER_BYTES, file);
         let digest = Some(Sha256::new());
         Ok(Saved { file, size, sent: 0, digest, storage_version, _slot: slot })

@@ -49,7 +49,19 @@ fn touches_the_store(operation: &Operation) -> bool {
         | Operation::Alarm(_)
         | Operation::ClusterVersionSet(_)
         | Operation::DowngradeSet(_)
-        | Operation::ForceNewCluster(_) => false,
+        | Operation::ForceNewCluster(_)
+        | Operation::AuthEnable(_)
+        | Operation::AuthDisable(_)
+        | Operation::Authenticate(_)
+        | Operation::UserAdd(_)
+        | Operation::UserDelete(_)
+        | Operation::UserChangePassword(_)
+        | Operation::UserGrantRole(_)
+        | Operation::UserRevokeRole(_)
+        | Operation::RoleAdd(_)
+        | Operation::RoleDelete(_)
+        | Operation::RoleGrantPermission(_)
+        | Operation::RoleRevokePermission(_) => false,
     }
 }
 
@@ -70,7 +82,19 @@ fn takes_space(operation: &Operation) -> bool {
         | Operation::Alarm(_)
         | Operation::ClusterVersionSet(_)
         | Operation::DowngradeSet(_)
-        | Operation::ForceNewCluster(_) => false,
+        | Operation::ForceNewCluster(_)
+        | Operation::AuthEnable(_)
+        | Operation::AuthDisable(_)
+        | Operation::Authenticate(_)
+        | Operation::UserAdd(_)
+        | Operation::UserDelete(_)
+        | Operation::UserChangePassword(_)
+        | Operation::UserGrantRole(_)
+        | Operation::UserRevokeRole(_)
+        | Operation::RoleAdd(_)
+        | Operation::RoleDelete(_)
+        | Operation::RoleGrantPermission(_)
+        | Operation::RoleRevokePermission(_) => false,
     }
 }
 

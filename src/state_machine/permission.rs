@@ -61,8 +61,12 @@ impl<'a> Judge<'a> {
             | Operation::RoleDelete(_)
             | Operation::RoleGrantPermission(_)
             | Operation::RoleRevokePermission(_) => self.root(),
-            // Proposed by members, and changes of membership after the edge has judged them.
+            // Proposed by members, and what is no part of the store, after the edge has judged it.
             Operation::Authenticate(_)
+            | Operation::Alarm(_)
+            | Operation::ClusterVersionSet(_)
+            | Operation::DowngradeSet(_)
+            | Operation::ForceNewCluster(_)
             | Operation::LeaseCheckpoint(_)
             | Operation::Bootstrap(_)
             | Operation::MemberAdd(_)
