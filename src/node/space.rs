@@ -71,9 +71,11 @@ struct Shared {
     /// This member's alarm is on its way into the log.
     raising: AtomicBool,
     defragmentations: AtomicI64,
-    /// How long defragmentations took, for whoever counts them.
-    defragmented: Mutex<Option<Box<dyn Fn(Duration) + Send + Sync>>>,
+    defragmented: Mutex<Option<Told>>,
 }
+
+/// Told how long each defragmentation took.
+type Told = Box<dyn Fn(Duration) + Send + Sync>;
 
 /// The size of the store as it was, and what has been let in since.
 struct Estimate {

@@ -95,13 +95,13 @@ async fn is_found(flags: &[&str], compacts: bool) {
 
 #[tokio::test]
 async fn a_member_with_other_data_is_found_by_comparing_everything() {
-    is_found(&["--corrupt-check-time=1s"], false).await;
+    Box::pin(is_found(&["--corrupt-check-time=1s"], false)).await;
 }
 
 #[tokio::test]
 async fn a_member_with_other_data_is_found_after_a_compaction() {
     let flags = ["--feature-gates=CompactHashCheck=true", "--compact-hash-check-time=1s"];
-    is_found(&flags, true).await;
+    Box::pin(is_found(&flags, true)).await;
 }
 
 #[tokio::test]

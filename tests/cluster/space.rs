@@ -126,7 +126,7 @@ async fn a_member_is_served_while_it_defragments() {
     let cluster = Cluster::start(1).await;
     let mut client = cluster.client(0).await;
     for round in 0..2_000 {
-        client.put(format!("key{}", round % 100), [round as u8; 10_000], None).await.unwrap();
+        client.put(format!("key{}", round % 100), vec![round as u8; 10_000], None).await.unwrap();
     }
     compact(&mut client).await;
     let before = client.status().await.unwrap();
@@ -169,7 +169,7 @@ async fn a_full_disk_is_an_alarm_and_not_the_end() {
     let mut cluster = setup.start().await;
     let mut client = cluster.client(0).await;
     for round in 0..200 {
-        client.put(format!("key{round}"), [round as u8; 10_000], None).await.unwrap();
+        client.put(format!("key{round}"), vec![round as u8; 10_000], None).await.unwrap();
     }
     // A turn of the watch, so that the reserve is there.
     sleep(Duration::from_secs(1)).await;

@@ -78,7 +78,8 @@ pub(super) fn of_compaction(
     if by_hash.len() == 1 {
         return if checked == asked { Verdict::Same } else { Verdict::Unsure { checked } };
     }
-    let quorum = (asked + 1) / 2 + 1;
+    let members = asked + 1;
+    let quorum = members / 2 + 1;
     if !by_hash.values().any(|members| members.len() >= quorum) {
         return Verdict::Different(vec![MemberId(0)]);
     }
