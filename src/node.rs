@@ -24,6 +24,7 @@ mod saver;
 pub mod space;
 mod start;
 mod status;
+mod told;
 mod versions;
 
 pub use corruption::{CorruptionRules, Inconsistent};

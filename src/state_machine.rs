@@ -216,12 +216,15 @@ impl StateMachine {
 impl Applied {
     fn new(effects: Result<apply::Effects, Rejection>, revision: Revision) -> Applied {
         match effects {
-            Ok(effects) => {
-                let apply::Effects { reply, events, leases, members_changed, alarms_changed, auth } =
-                    effects;
-                let reply = Ok(reply);
-                Applied { reply, revision, events, leases, members_changed, alarms_changed, auth }
-            }
+            Ok(effects) => Applied {
+                reply: Ok(effects.reply),
+                revision,
+                events: effects.events,
+                leases: effects.leases,
+                members_changed: effects.members_changed,
+                alarms_changed: effects.alarms_changed,
+                auth: effects.auth,
+            },
             Err(rejection) => Applied {
                 reply: Err(rejection),
                 revision,

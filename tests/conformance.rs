@@ -14,6 +14,8 @@ mod machine;
 #[path = "cluster/members.rs"]
 #[expect(dead_code, reason = "the fault tests use the rest")]
 mod members;
+#[path = "conformance/observed.rs"]
+mod observed;
 #[path = "conformance/print.rs"]
 mod print;
 #[path = "conformance/program.rs"]

@@ -9,6 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use prost::Message;
 use tempfile::TempDir;
 
 use super::*;
@@ -19,7 +20,8 @@ use crate::{
     lease,
     mvcc::{View, compaction},
     proto::{
-        command::{Command, command::Operation},
+        authpb::{Role, User},
+        command::{ClusterVersionSet, Command, command::Operation},
         etcdserverpb::{
             CompactionRequest, DeleteRangeRequest, LeaseGrantRequest, Member, PutRequest,
         },
@@ -210,16 +212,18 @@ fn users_roles_and_alarms_come_along_as_they_are() {
     let storage = store(history());
     let snapshot = storage.snapshot();
     let mut batch = snapshot.batch();
-    batch.put(Table::Users, b"root", &b"an encoded user"[..]);
-    batch.put(Table::Users, b"someone", &b"another"[..]);
-    batch.put(Table::Roles, b"root", &b"an encoded role"[..]);
+    let user = |name: &'static str| User { name: name.into(), ..User::default() }.encode_to_vec();
+    batch.put(Table::Users, b"root", user("root"));
+    batch.put(Table::Users, b"someone", user("someone"));
+    let role = Role { name: "root".into(), ..Role::default() };
+    batch.put(Table::Roles, b"root", role.encode_to_vec());
     let no_space = Alarm { kind: Kind::NO_SPACE, member: MemberId(9) };
     Alarms::default().activate(&mut batch, no_space);
     batch.put(Table::Meta, &MetaKey::Auth.key(), &[1, 0, 0, 0, 0, 0, 0, 0, 12][..]);
     batch.write().unwrap();
     let bytes = saved(&storage);
     let users = database(&bytes).small_bucket(names::AUTH_USERS).unwrap();
-    assert_eq!(users[&b"root"[..]], b"an encoded user");
+    assert_eq!(users[&b"root"[..]], user("root"));
     let again = from_bytes(&bytes, None).unwrap();
     expect_same(&storage, &again);
     let row = again.snapshot().get(Table::Meta, &MetaKey::Auth.key()).unwrap();
@@ -242,7 +246,9 @@ fn a_raised_revision_is_the_floor_and_no_key() {
 
 #[test]
 fn the_status_counts_keys_that_exist() {
-    let storage = store(history());
+    let decided = ClusterVersionSet { from: String::new(), to: "3.7.0".to_owned() };
+    let decided = Operation::ClusterVersionSet(decided);
+    let storage = store(history().into_iter().chain([decided]).collect::<Vec<_>>());
     let bytes = saved(&storage);
     let status = status(&database(&bytes), &mut |_, _| ()).unwrap();
     assert_eq!((status.revision, status.total_keys), (9, 3));

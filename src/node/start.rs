@@ -12,25 +12,21 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::info;
 
 use crate::{
-    alarm::Alarms,
     cluster::Members,
     log::{self, Log, Meter, Writer},
-    mvcc::Head,
     node::{
         CorruptionRules, Identity, Leases, Limits, Membership, MembershipRules, Node, Proposer,
         Reader, Saver, Space, SpaceRules, StatusHandle,
-        announce::Announcer,
         answer::Answers,
         ask::Leader,
         background,
-        compaction::Compactions,
         corruption::{Comparison, Watchman},
-        credentials::{self, Credentials, Tokens},
-        hashes::Hashes,
+        credentials::{self, Credentials},
         introduce::{Introduction, address_members, introduce, set_addresses},
         keeper::LeaseKeeper,
         peers::{MemberHandler, MembersGate},
         replies::Replies,
+        told::Told,
         versions::{Downgrades, VersionKeeper},
     },
     proto::{command::ForceNewCluster, etcdserverpb::Member},
@@ -39,7 +35,7 @@ use crate::{
         network::{Network, PeerUrl, Tls},
         peers,
     },
-    state_machine::{InForce, StateMachine},
+    state_machine::StateMachine,
     storage::{self, Storage},
     types::Version,
     watch::WatchHub,
@@ -325,59 +321,6 @@ fn force(options: &Options, storage: &Storage, member: &Member) -> Result<(), St
     Ok(())
 }
 
-/// What the apply thread keeps up to date for whoever asks about users.
-struct Authority {
-    tokens: Tokens,
-    in_force: InForce,
-}
-
-impl Authority {
-    fn new(options: &Options) -> Authority {
-        let tokens = Tokens::new(options.credentials.token_ttl());
-        Authority { tokens, in_force: InForce::default() }
-    }
-}
-
-/// What the apply thread tells.
-struct Told {
-    members: watch::Receiver<Arc<Members>>,
-    alarms: watch::Receiver<Arc<Alarms>>,
-    compactions: Compactions,
-    hashes: Hashes,
-    authority: Authority,
-}
-
-impl Told {
-    /// As it is in the store, with who tells of its changes.
-    fn new(
-        options: &Options,
-        storage: &Storage,
-        replies: &Replies,
-        keeper: &Arc<OnceLock<LeaseKeeper>>,
-    ) -> Result<(Told, Announcer), storage::Error> {
-        let snapshot = storage.snapshot();
-        let (members, members_now) = watch::channel(Arc::new(Members::read(&snapshot)?));
-        let (alarms, alarms_now) = watch::channel(Arc::new(Alarms::read(&snapshot)?));
-        let compactions = Compactions::new(Head::read(&snapshot)?.floor);
-        let hashes = Hashes::new(storage.clone(), compactions.clone());
-        let authority = Authority::new(options);
-        let announcer = Announcer {
-            identity: options.identity,
-            storage: storage.clone(),
-            replies: replies.clone(),
-            members,
-            alarms,
-            compactions: compactions.clone(),
-            keeper: keeper.clone(),
-            election: options.timing.election,
-            tokens: authority.tokens.clone(),
-        };
-        let told =
-            Told { members: members_now, alarms: alarms_now, compactions, hashes, authority };
-        Ok((told, announcer))
-    }
-}
-
 /// The handles of a member, with the work behind them.
 struct Handles {
     node: Node,
@@ -411,16 +354,7 @@ impl Handles {
             (told.compactions.clone(), told.hashes.clone()),
             timeout,
         );
-        let credentials = Credentials::new(credentials::Parts {
-            options: options.credentials.clone(),
-            tokens: told.authority.tokens.clone(),
-            in_force: told.authority.in_force.clone(),
-            storage: storage.clone(),
-            raft: raft.clone(),
-            proposer: proposer.clone(),
-            reader: reader.clone(),
-            timeout,
-        });
+        let credentials = credentials(options, raft, storage, told, (&proposer, &reader));
         let membership = Membership {
             identity: options.identity,
             raft: raft.clone(),
@@ -469,6 +403,25 @@ impl Handles {
         let (proposing, reading) = (proposing.boxed(), reading.boxed());
         Handles { node, keeper, answers, versions, proposing, reading }
     }
+}
+
+fn credentials(
+    options: &Options,
+    raft: &Raft,
+    storage: &Storage,
+    told: &Told,
+    (proposer, reader): (&Proposer, &Reader),
+) -> Credentials {
+    Credentials::new(credentials::Parts {
+        options: options.credentials.clone(),
+        tokens: told.authority.tokens.clone(),
+        in_force: told.authority.in_force.clone(),
+        storage: storage.clone(),
+        raft: raft.clone(),
+        proposer: proposer.clone(),
+        reader: reader.clone(),
+        timeout: options.limits.timeout,
+    })
 }
 
 fn connections(options: &Options, gate: Arc<MembersGate>) -> peers::Options {

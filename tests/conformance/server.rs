@@ -27,6 +27,7 @@ use tonic::{Status, Streaming, service::interceptor::InterceptedService, transpo
 use super::{
     answer::{self, Frame, Lines},
     auth::{self, Answer, Connection, Token},
+    observed::observe,
     request::Request,
     watch_stream::{WatchStream, ended},
 };
@@ -481,24 +482,4 @@ impl Server {
         }
         lines
     }
-}
-
-/// The leaders of an election. A server may say nothing at all until there is the first.
-fn observe(
-    mut client: ElectionClient<Connection>,
-    request: LeaderRequest,
-) -> mpsc::Receiver<Result<LeaderResponse, Status>> {
-    let (sender, leaders) = mpsc::channel(16);
-    tokio::spawn(async move {
-        let mut stream = match client.observe(request).await {
-            Ok(stream) => stream.into_inner(),
-            Err(status) => return drop(sender.send(Err(status)).await),
-        };
-        while let Some(leader) = stream.message().await.transpose() {
-            if sender.send(leader).await.is_err() {
-                return; // the case is over
-            }
-        }
-    });
-    leaders
 }
