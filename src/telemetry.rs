@@ -13,7 +13,9 @@ use tracing_subscriber::{
     Layer, filter::Targets, fmt::format::JsonFields, layer::SubscriberExt, util::SubscriberInitExt,
 };
 
-use line::{LineFormat, line, now};
+use line::{LineFormat, line};
+
+pub(crate) use line::now;
 
 /// What is logged at all; each level holds those after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

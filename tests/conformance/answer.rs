@@ -2,9 +2,10 @@
 
 use orrery::proto::{
     etcdserverpb::{
-        DeleteRangeResponse, HashKvResponse, LeaseGrantResponse, LeaseKeepAliveResponse,
-        LeaseLeasesResponse, LeaseTimeToLiveResponse, PutResponse, RangeResponse, ResponseHeader,
-        TxnResponse, WatchResponse, response_op::Response as Inner,
+        AlarmMember, AlarmResponse, AlarmType, DeleteRangeResponse, HashKvResponse,
+        LeaseGrantResponse, LeaseKeepAliveResponse, LeaseLeasesResponse, LeaseTimeToLiveResponse,
+        PutResponse, RangeResponse, ResponseHeader, TxnResponse, WatchResponse,
+        response_op::Response as Inner,
     },
     mvccpb::{Event, KeyValue, event::EventType},
     v3electionpb::{CampaignResponse, LeaderKey, LeaderResponse},
@@ -120,6 +121,18 @@ impl Frame {
         let hashed = self.revision(hash.hash_revision);
         let mut lines = vec![format!("hash {} at {hashed} compact {compacted}", hash.hash)];
         self.header(hash.header.as_ref(), &mut lines);
+        lines
+    }
+
+    /// etcd lists alarms in no order.
+    pub(crate) fn alarm(self, alarms: &AlarmResponse) -> Lines {
+        let line = |AlarmMember { member_id, alarm }: &AlarmMember| {
+            let kind = AlarmType::try_from(*alarm).map(|kind| kind.as_str_name().to_lowercase());
+            format!("alarm {} member {member_id}", kind.unwrap_or_else(|_| alarm.to_string()))
+        };
+        let mut lines: Lines = alarms.alarms.iter().map(line).collect();
+        lines.sort();
+        self.header(alarms.header.as_ref(), &mut lines);
         lines
     }
 
