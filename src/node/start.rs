@@ -373,14 +373,7 @@ impl Handles {
             downgrade_check: options.downgrade_check,
         };
         let downgrades = Downgrades { proposer: proposer.clone(), reader: reader.clone() };
-        let space = Space::new(
-            options.identity,
-            storage.clone(),
-            proposer.clone(),
-            reader.clone(),
-            told.alarms.clone(),
-            options.space.clone(),
-        );
+        let space = space(options, storage, told, (&proposer, &reader));
         let node = Node {
             identity: options.identity,
             proposer,
@@ -403,6 +396,22 @@ impl Handles {
         let (proposing, reading) = (proposing.boxed(), reading.boxed());
         Handles { node, keeper, answers, versions, proposing, reading }
     }
+}
+
+fn space(
+    options: &Options,
+    storage: &Storage,
+    told: &Told,
+    (proposer, reader): (&Proposer, &Reader),
+) -> Space {
+    Space::new(
+        options.identity,
+        storage.clone(),
+        proposer.clone(),
+        reader.clone(),
+        told.alarms.clone(),
+        options.space.clone(),
+    )
 }
 
 fn credentials(

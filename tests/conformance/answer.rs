@@ -15,6 +15,10 @@ use tonic::Status;
 
 use super::words::word;
 
+/// Seconds that may have passed since a lease was granted or renewed: members are stopped and
+/// started meanwhile. No script tells leases apart by so little.
+const LIVED_MAX: i64 = 5;
+
 /// How numbers of the server are printed in a case.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Frame {
@@ -152,8 +156,7 @@ impl Frame {
     }
 
     pub(crate) fn time_to_live(self, answer: &LeaseTimeToLiveResponse) -> Lines {
-        // A second may have begun since the lease was granted or renewed.
-        let near = answer.ttl > 0 && answer.granted_ttl - answer.ttl <= 1;
+        let near = answer.ttl > 0 && answer.granted_ttl - answer.ttl <= LIVED_MAX;
         let ttl = if near { answer.granted_ttl } else { answer.ttl };
         let id = self.lease(answer.id);
         let mut lines = vec![format!("id {id} ttl {ttl} granted {}", answer.granted_ttl)];
