@@ -92,6 +92,7 @@ fn call(path: &str, body: &[u8], chunk_bytes: usize, limits: Limits) {
         },
         limits,
         metrics: Default::default(),
+        let_in: Arc::new(|_, _| Box::pin(std::future::ready(Ok(())))),
         stopping: CancellationToken::new(),
     };
     let chunks = body.chunks(chunk_bytes).map(|chunk| Ok::<_, Infallible>(chunk.to_vec()));
