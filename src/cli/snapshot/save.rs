@@ -51,8 +51,13 @@ pub(super) struct Arguments {
     #[arg(long, env = "ETCDCTL_KEY", value_name = "FILE", default_value = "")]
     key: String,
 
-    /// username[:password] for authentication.
-    #[arg(long, env = "ETCDCTL_USER", default_value = "")]
+    /// Whom to authenticate as.
+    #[arg(
+        long,
+        env = "ETCDCTL_USER",
+        default_value = "",
+        help = "username[:password] for authentication"
+    )]
     user: String,
 
     /// Password for authentication (if this option is used, --user option shouldn't include
