@@ -33,8 +33,11 @@ step tests cargo test --release --workspace --no-fail-fast
 step fuzz fuzz/run 5
 if command -v go >/dev/null; then
     step interop make --no-print-directory interop ORRERY_BIN="$CARGO_TARGET_DIR/release/orrery"
+    # The other tests of the suite wait for timers of etcd's, and take five minutes more.
+    step etcd-suite make --no-print-directory etcd-suite ORRERY_BIN="$CARGO_TARGET_DIR/release/orrery" \
+        TESTS='TestA(uth[A-Z]|larm)|TestKV|TestTxn|TestLease|TestUser|TestRole|TestWatch|TestEndpoint'
 else
-    skip "Go clientv3, etcdctl and the comparison with etcd: Go is not installed"
+    skip "Go clientv3, etcdctl, etcd's own tests and the comparison with etcd: Go is not installed"
 fi
 # Members in namespaces and on disks of their own, broken on purpose.
 if [ "$(id -u)" = 0 ] && make --no-print-directory jepsen-probe; then

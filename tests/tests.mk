@@ -27,7 +27,7 @@ interop: ## Go clientv3 and etcdctl against the server
 	peers=$(PEERS) && server=$$(realpath $(TESTED_BIN)) && cd tests/interop \
 		&& ETCD=$$peers/etcd ETCDCTL=$$peers/etcdctl ORRERY_BIN=$$server go test -count=1 -timeout 20m ./...
 
-etcd-suite: ## etcd's own tests/common with our binary where etcd was (TESTS=...; 20 minutes)
+etcd-suite: ## etcd's own tests/common with our binary where etcd was (TESTS=...; 9 minutes)
 	peers=$(PEERS) && tests/etcd-suite/run.sh $(TESTED_BIN) $$peers '$(or $(TESTS),.)'
 
 conformance: ## the scripts of tests/conformance on all targets, a real etcd (ETCD=...) among them

@@ -60,15 +60,14 @@ fn command(entry: &Entry) -> Result<Option<Command>, Error> {
         }
     };
     let RequestHeader { username, auth_revision, .. } = request.header.clone().unwrap_or_default();
-    let operation = operation(request)
-        .map_err(|what| Error::Entry { index: entry.index, what: what.to_owned() })?;
     let command = |operation| Command {
         user: username,
         auth_revision,
+        by_member: is_judged_before(&operation),
         operation: Some(operation),
         ..Command::default()
     };
-    Ok(operation.map(command))
+    Ok(operation(request).map(command))
 }
 
 /// A request of version 2 has its number first, then its method and a path that begins with `/`.
@@ -92,7 +91,7 @@ fn is_version_2(mut data: &[u8]) -> bool {
 }
 
 /// In the order in which etcd looks for what a request asks.
-fn operation(request: InternalRaftRequest) -> Result<Option<Operation>, &'static str> {
+fn operation(request: InternalRaftRequest) -> Option<Operation> {
     let InternalRaftRequest {
         put,
         delete_range,
@@ -105,31 +104,30 @@ fn operation(request: InternalRaftRequest) -> Result<Option<Operation>, &'static
         ..
     } = &request;
     if put.is_some() {
-        return Ok(request.put.map(Operation::Put));
+        return request.put.map(Operation::Put);
     }
     if delete_range.is_some() {
-        return Ok(request.delete_range.map(Operation::DeleteRange));
+        return request.delete_range.map(Operation::DeleteRange);
     }
     if txn.is_some() {
-        return Ok(request.txn.map(Operation::Txn));
+        return request.txn.map(Operation::Txn);
     }
     if compaction.is_some() {
-        return Ok(request.compaction.map(Operation::Compact));
+        return request.compaction.map(Operation::Compact);
     }
     if lease_grant.is_some() {
-        return Ok(request.lease_grant.map(raised).map(Operation::LeaseGrant));
+        return request.lease_grant.map(raised).map(Operation::LeaseGrant);
     }
     if lease_revoke.is_some() {
         // No lease has the id 0, so etcd finds none.
-        let revoke = request.lease_revoke.filter(|revoke| revoke.id != 0);
-        return Ok(revoke.map(Operation::LeaseRevoke));
+        return request.lease_revoke.filter(|it| it.id != 0).map(Operation::LeaseRevoke);
     }
     if lease_checkpoint.is_some() {
-        return Ok(request.lease_checkpoint.map(Operation::LeaseCheckpoint));
+        return request.lease_checkpoint.map(Operation::LeaseCheckpoint);
     }
     match alarm {
-        Some(alarm) => Ok(of_alarm(alarm)),
-        None => of_auth(&request),
+        Some(alarm) => of_alarm(alarm),
+        None => of_auth(request),
     }
 }
 
@@ -145,24 +143,26 @@ fn of_alarm(request: &AlarmRequest) -> Option<Operation> {
     }
 }
 
-/// Changes of users behind the file are not carried out yet, so a log that has some is refused.
-fn of_auth(request: &InternalRaftRequest) -> Result<Option<Operation>, &'static str> {
+/// What changes users, roles or whether they count. Reads, logins, and what is about the version and
+/// the members of the cluster leave no trace.
+fn of_auth(request: InternalRaftRequest) -> Option<Operation> {
     let changes = [
-        &request.auth_enable,
-        &request.auth_disable,
-        &request.auth_user_add,
-        &request.auth_user_delete,
-        &request.auth_user_change_password,
-        &request.auth_user_grant_role,
-        &request.auth_user_revoke_role,
-        &request.auth_role_add,
-        &request.auth_role_delete,
-        &request.auth_role_grant_permission,
-        &request.auth_role_revoke_permission,
+        request.auth_enable.map(Operation::AuthEnable),
+        request.auth_disable.map(Operation::AuthDisable),
+        request.auth_user_add.map(Operation::UserAdd),
+        request.auth_user_delete.map(Operation::UserDelete),
+        request.auth_user_change_password.map(Operation::UserChangePassword),
+        request.auth_user_grant_role.map(Operation::UserGrantRole),
+        request.auth_user_revoke_role.map(Operation::UserRevokeRole),
+        request.auth_role_add.map(Operation::RoleAdd),
+        request.auth_role_delete.map(Operation::RoleDelete),
+        request.auth_role_grant_permission.map(Operation::RoleGrantPermission),
+        request.auth_role_revoke_permission.map(Operation::RoleRevokePermission),
     ];
-    match changes.into_iter().any(Option::is_some) {
-        true => Err("users, roles or auth itself were changed"),
-        // Reads, and what is about the version and the members of the cluster.
-        false => Ok(None),
-    }
+    changes.into_iter().flatten().next()
+}
+
+/// etcd judges these before they are in its log, and never again.
+fn is_judged_before(operation: &Operation) -> bool {
+    matches!(operation, Operation::Compact(_) | Operation::LeaseGrant(_))
 }

@@ -11,9 +11,16 @@ use tempfile::TempDir;
 
 use super::{history, put, restored, saved, store};
 use crate::{
+    auth,
     exchange::{Error, LeftBehind, Source, find},
     mvcc::View,
-    proto::{etcddisk, etcdserverpb::PutRequest},
+    proto::{
+        etcddisk,
+        etcdserverpb::{
+            AuthEnableRequest, AuthRoleAddRequest, AuthUserAddRequest, AuthUserGrantRoleRequest,
+            CompactionRequest, PutRequest, RangeRequest,
+        },
+    },
     storage::Storage,
 };
 
@@ -126,17 +133,61 @@ fn requests_of_version_2_and_about_members_are_passed_over() {
     assert_eq!(keys(&left.restored().unwrap()), "b c d new");
 }
 
+/// A request that somebody made at the first auth revision.
+fn by(username: &str, request: etcddisk::InternalRaftRequest) -> etcddisk::InternalRaftRequest {
+    let header = etcddisk::RequestHeader { id: 1, username: username.into(), auth_revision: 5 };
+    etcddisk::InternalRaftRequest { header: Some(header), ..request }
+}
+
+#[test]
+fn changes_of_users_are_carried_out_and_judged_as_by_etcd() {
+    let mut left = left();
+    let add = |name: &str| AuthUserAddRequest {
+        name: name.into(),
+        hashed_password: "cGFzc3dvcmQ=".into(),
+        ..AuthUserAddRequest::default()
+    };
+    let add = |name| etcddisk::InternalRaftRequest {
+        auth_user_add: Some(add(name)),
+        ..Default::default()
+    };
+    let role = AuthRoleAddRequest { name: "root".into() };
+    let grant = AuthUserGrantRoleRequest { user: "root".into(), role: "root".into() };
+    let put = PutRequest { key: "denied".into(), ..PutRequest::default() };
+    let compact = CompactionRequest { revision: 9, physical: false };
+    let requests = [
+        add("root"),
+        add("other"),
+        etcddisk::InternalRaftRequest { auth_role_add: Some(role), ..Default::default() },
+        etcddisk::InternalRaftRequest { auth_user_grant_role: Some(grant), ..Default::default() },
+        etcddisk::InternalRaftRequest {
+            auth_enable: Some(AuthEnableRequest {}),
+            ..Default::default()
+        },
+        by("other", etcddisk::InternalRaftRequest { put: Some(put), ..Default::default() }),
+        by("other", add("denied")),
+        // Judged before it was in the log.
+        by("", etcddisk::InternalRaftRequest { compaction: Some(compact), ..Default::default() }),
+        by("root", add("late")),
+    ];
+    for (index, request) in (10..).zip(requests) {
+        left.entry(index, request);
+    }
+    left.commit(18);
+    let restored = left.restored().unwrap();
+    assert_eq!(keys(&restored), "b c d");
+    let snapshot = restored.snapshot();
+    let old = RangeRequest { key: "b".into(), revision: 8, ..RangeRequest::default() };
+    View::new(restored.snapshot()).unwrap().range(&old).unwrap_err();
+    let state = auth::table::State::read(&snapshot).unwrap();
+    assert_eq!(state, auth::table::State { enabled: true, revision: 6 });
+    let users = auth::table::users(&snapshot).unwrap();
+    let names: Vec<_> = users.iter().map(|user| user.name.as_ref()).collect();
+    assert_eq!(names, [&b"late"[..], b"other", b"root"]);
+}
+
 #[test]
 fn what_cannot_be_taken_over_is_said() {
-    let mut changed = left();
-    let enabled =
-        etcddisk::InternalRaftRequest { auth_enable: Some("".into()), ..Default::default() };
-    changed.entry(10, enabled);
-    changed.commit(10);
-    let words =
-        "entry 10 of the log cannot be taken over: users, roles or auth itself were changed";
-    assert_eq!(changed.restored().unwrap_err().to_string(), words);
-
     let mut short = left();
     short.commit(11);
     let error = short.restored().unwrap_err().to_string();
