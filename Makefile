@@ -14,7 +14,7 @@ CLUSTER := m1=http://127.0.0.1:2380,m2=http://127.0.0.1:22380,m3=http://127.0.0.
 ENDPOINTS := 127.0.0.1:2379,127.0.0.1:22379,127.0.0.1:32379
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build run cluster compose deb deb-test test check deny fuzz simulate
+.PHONY: help setup build run cluster compose deb deb-test unit-test test check deny fuzz simulate
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -84,6 +84,9 @@ deb: build $(DEB) ## make a Debian package in deploy/out/
 
 deb-test: deb ## install that package in a Debian of its own, run it, remove it (root)
 	deploy/test-deb.sh deploy/out/orrery_*.deb
+
+unit-test: deb ## have systemd run a member, in a Debian of its own that it boots (root)
+	deploy/test-unit.sh deploy/out/orrery_*.deb $(PEERS)/etcdctl
 
 test: setup ## everything that must pass: check, then all tests; prints how long it took
 	@tests/everything.sh
