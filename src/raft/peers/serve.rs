@@ -7,7 +7,7 @@ use futures::StreamExt;
 use tokio::{
     sync::mpsc,
     task::JoinSet,
-    time::{Duration, timeout},
+    time::{Duration, Interval, timeout},
 };
 use tokio_stream::wrappers::ReceiverStream;
 
@@ -15,9 +15,9 @@ use super::{
     Handler, SnapshotError,
     handshake::{Hello, Lane},
     replication::{WINDOW_MESSAGES, ends_stream, frame_id, split_id},
-    snapshot::PROGRESS_TIMEOUT,
+    snapshot::next,
     urgent::OPEN_REQUESTS,
-    wire::{Error, Terms, Wire, quarters},
+    wire::{Error, Reader, Terms, Wire, quarters},
 };
 use crate::{
     raft::message::{
@@ -170,13 +170,14 @@ async fn snapshot(
     terms: Terms,
 ) -> Result<(), Error> {
     let Wire { mut reader, mut writer } = wire;
-    let start: SnapshotStart = match reader.next().await? {
-        (_, Message::Snapshot(SnapshotPart::Start(start))) => start,
-        (_, message) => return Err(Error::Misplaced(message.kind())),
+    let mut silence = quarters(terms.dead_after);
+    let start: SnapshotStart = match next(&mut reader, &mut silence).await? {
+        Message::Snapshot(SnapshotPart::Start(start)) => start,
+        message => return Err(Error::Misplaced(message.kind())),
     };
     let (chunk_sender, chunks) = mpsc::channel(QUEUED_CHUNKS);
     let receive = async {
-        receive(&mut reader, chunk_sender).await;
+        receive(&mut reader, &mut silence, chunk_sender).await;
         std::future::pending::<()>().await;
     };
     let beat = async {
@@ -204,18 +205,20 @@ async fn snapshot(
 
 /// Passes chunks on until the end, which it checks, or until the handler wants no more.
 async fn receive(
-    reader: &mut super::wire::Reader,
+    reader: &mut Reader,
+    silence: &mut Interval,
     chunks: mpsc::Sender<Result<Bytes, SnapshotError>>,
 ) {
     let mut found = SnapshotEnd::default();
     let error = loop {
-        let part = match timeout(PROGRESS_TIMEOUT, reader.next()).await {
-            Ok(Ok((_, Message::Snapshot(part)))) => part,
-            Ok(Ok((_, message))) => {
+        let part = match next(reader, silence).await {
+            Ok(Message::Snapshot(part)) => part,
+            Ok(Message::Pong) => continue,
+            Ok(message) => {
                 break SnapshotError::Interrupted(Error::Misplaced(message.kind()).to_string());
             }
-            Ok(Err(error)) => break SnapshotError::Interrupted(error.to_string()),
-            Err(_) => break SnapshotError::TimedOut,
+            Err(Error::Silent) => break SnapshotError::TimedOut,
+            Err(error) => break SnapshotError::Interrupted(error.to_string()),
         };
         match part {
             SnapshotPart::Chunk(chunk) => {
@@ -232,4 +235,36 @@ async fn receive(
         }
     };
     let _ = chunks.send(Err(error)).await; // the handler may be gone
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::BytesMut;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_sender_of_which_nothing_is_heard_is_given_up() {
+        let terms =
+            Terms { group: 0, payload_bytes_max: 1 << 20, dead_after: Duration::from_secs(1) };
+        let (near, far) = tokio::io::duplex(1 << 10);
+        let wire = |stream| Wire::new(Box::new(stream), BytesMut::new(), terms);
+        let (mut near, mut far) = (wire(near), wire(far));
+        let (chunks, mut received) = mpsc::channel(QUEUED_CHUNKS);
+        let sender = async {
+            let mut beats = quarters(terms.dead_after);
+            for _ in 0..100 {
+                beats.tick().await;
+                far.writer.put(0, &Message::Pong);
+                far.writer.drain().await.unwrap();
+            }
+        };
+        let begin = tokio::time::Instant::now();
+        let mut silence = quarters(terms.dead_after);
+        tokio::join!(receive(&mut near.reader, &mut silence, chunks), sender);
+        assert_eq!(received.recv().await, Some(Err(SnapshotError::TimedOut)));
+        let took = begin.elapsed();
+        let heard = Duration::from_secs(25);
+        assert!((heard + Duration::from_secs(4)..heard + Duration::from_secs(5)).contains(&took));
+    }
 }

@@ -4,7 +4,7 @@ use std::{io, pin::pin, time::Duration};
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
-use tokio::time::timeout;
+use tokio::time::{Interval, timeout};
 
 use super::{
     PeerError,
@@ -15,16 +15,17 @@ use crate::raft::message::{
     Message, Reply, SnapshotEnd, SnapshotPart, SnapshotReply, SnapshotStart,
 };
 
-/// How long either side waits for the other to take or send the next chunk. Writing one to a busy
-/// disk takes far less.
-pub(super) const PROGRESS_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long the sender waits for the other side to take the next chunk. Writing one to a busy disk
+/// takes far less.
+const PROGRESS_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How long the other side may take to verify and open what it received.
 const INSTALL_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// The receiver says four times in `dead_after` that it is there, whatever its disk does. The
-/// sender gives up after so many beats without one. A snapshot has cost much, so its connection is
-/// given more time than others. Counted, not timed: see the urgent lane.
+/// Either side says four times in `dead_after` that it is there, whatever its disk does: a network
+/// may fail in one direction only. The other gives up after so many beats without a word. A
+/// snapshot has cost much, so its connection is given more time than others. Counted, not timed:
+/// see the urgent lane.
 const SILENT_BEATS: u32 = 16;
 
 /// Sends all of it and waits for the reply. Dropping the future tells the other side to forget it.
@@ -47,25 +48,37 @@ async fn send_over(
     tokio::select! {
         // A reply before the end says that the other side gave up.
         reply = &mut reply => return reply,
-        sent = send_parts(&mut writer, start, chunks, terms.payload_bytes_max) => sent?,
+        sent = send_parts(&mut writer, terms, start, chunks) => sent?,
     }
     timeout(INSTALL_TIMEOUT, reply).await.unwrap_or(Err(PeerError::TimedOut))
 }
 
 async fn send_parts(
     writer: &mut Writer,
+    terms: Terms,
     start: SnapshotStart,
     mut chunks: impl Stream<Item = io::Result<Bytes>> + Send + Unpin,
-    payload_bytes_max: usize,
 ) -> Result<(), PeerError> {
-    send_part(writer, SnapshotPart::Start(start), payload_bytes_max).await?;
+    let mut beats = quarters(terms.dead_after);
     let mut end = SnapshotEnd::default();
-    while let Some(chunk) = chunks.next().await {
+    let mut part = SnapshotPart::Start(start);
+    loop {
+        send_part(writer, part, terms.payload_bytes_max).await?;
+        let chunk = loop {
+            tokio::select! {
+                chunk = chunks.next() => break chunk,
+                _ = beats.tick() => {
+                    writer.put(0, &Message::Pong);
+                    drain(writer).await?;
+                }
+            }
+        };
+        let Some(chunk) = chunk else { break };
         let chunk = chunk.map_err(|error| PeerError::Source(error.to_string()))?;
         end.add(&chunk);
-        send_part(writer, SnapshotPart::Chunk(chunk), payload_bytes_max).await?;
+        part = SnapshotPart::Chunk(chunk);
     }
-    send_part(writer, SnapshotPart::End(end), payload_bytes_max).await
+    send_part(writer, SnapshotPart::End(end), terms.payload_bytes_max).await
 }
 
 async fn send_part(
@@ -78,6 +91,10 @@ async fn send_part(
         return Err(PeerError::TooLarge { bytes: message.bytes(), maximum: payload_bytes_max });
     }
     writer.put(0, &message);
+    drain(writer).await
+}
+
+async fn drain(writer: &mut Writer) -> Result<(), PeerError> {
     let drained = bounded(PROGRESS_TIMEOUT, writer.drain()).await;
     drained.map_err(|error| match error.kind() {
         io::ErrorKind::TimedOut => PeerError::TimedOut,
@@ -86,28 +103,34 @@ async fn send_part(
 }
 
 async fn read_reply(reader: &mut Reader, dead_after: Duration) -> Result<SnapshotReply, PeerError> {
-    let (mut beats, mut missed) = (quarters(dead_after), 0);
+    let mut beats = quarters(dead_after);
     let unexpected = loop {
-        tokio::select! {
-            received = reader.next() => match received {
-                Ok((_, Message::Pong)) => missed = 0,
-                Ok((_, Message::Reply(Reply::Snapshot(reply)))) => return Ok(reply),
-                Ok((_, Message::Reply(Reply::Failed(failed)))) => {
-                    return Err(PeerError::Failed(failed));
-                }
-                Ok((_, message)) => break wire::Error::Misplaced(message.kind()),
-                Err(error) => break error,
-            },
-            _ = beats.tick() => {
-                missed += 1;
-                if missed > SILENT_BEATS {
-                    return Err(PeerError::TimedOut);
-                }
-            }
+        match next(reader, &mut beats).await {
+            Ok(Message::Pong) => (),
+            Ok(Message::Reply(Reply::Snapshot(reply))) => return Ok(reply),
+            Ok(Message::Reply(Reply::Failed(failed))) => return Err(PeerError::Failed(failed)),
+            Ok(message) => break wire::Error::Misplaced(message.kind()),
+            Err(wire::Error::Silent) => return Err(PeerError::TimedOut),
+            Err(error) => break error,
         }
     };
     tracing::debug!("no reply to a snapshot: {unexpected}");
     Err(PeerError::Disconnected)
+}
+
+/// What the other side says next, which it must do at times.
+pub(super) async fn next(
+    reader: &mut Reader,
+    beats: &mut Interval,
+) -> Result<Message, wire::Error> {
+    let mut missed = 0;
+    while missed <= SILENT_BEATS {
+        tokio::select! {
+            received = reader.next() => return received.map(|(_, message)| message),
+            _ = beats.tick() => missed += 1,
+        }
+    }
+    Err(wire::Error::Silent)
 }
 
 #[cfg(test)]
@@ -146,6 +169,31 @@ mod tests {
             assert_eq!(sent, Err(PeerError::TimedOut));
             assert_eq!(begin.elapsed(), Duration::from_secs(4));
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_sender_says_that_it_is_there_while_it_reads() {
+        let (near, mut far) = wires();
+        let reading = Duration::from_secs(60);
+        let slow = stream::once(tokio::time::sleep(reading)).map(|()| Ok(Bytes::new()));
+        let heard = async {
+            let mut beats = 0;
+            loop {
+                match far.reader.next().await.unwrap().1 {
+                    Message::Pong => beats += 1,
+                    Message::Snapshot(SnapshotPart::End(_)) => break beats,
+                    _ => (),
+                }
+                far.writer.put(0, &Message::Pong);
+                far.writer.drain().await.unwrap();
+            }
+        };
+        let sending = send_over(near, TERMS, start(), Box::pin(slow));
+        let beats = tokio::select! {
+            sent = sending => panic!("no reply was given: {sent:?}"),
+            beats = heard => beats,
+        };
+        assert!((235..=245).contains(&beats), "{beats} in a minute");
     }
 
     #[tokio::test(start_paused = true)]
