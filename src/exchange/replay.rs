@@ -143,8 +143,8 @@ fn of_alarm(request: &AlarmRequest) -> Option<Operation> {
     }
 }
 
-/// What changes users, roles or whether they count. Reads, logins, and what is about the version and
-/// the members of the cluster leave no trace.
+/// What changes users, roles or whether they count. Reads, logins, and what is about the version
+/// and the members of the cluster leave no trace.
 fn of_auth(request: InternalRaftRequest) -> Option<Operation> {
     let changes = [
         request.auth_enable.map(Operation::AuthEnable),
