@@ -39,6 +39,11 @@ impl Leader {
         self.raft.leadership().borrow().leader
     }
 
+    /// Does this member lead?
+    pub(crate) fn is_here(&self) -> bool {
+        self.now() == Some(self.raft.id())
+    }
+
     /// As [`Leader::ask`], for what may be asked again: gives up as soon as somebody else leads, or
     /// nobody.
     pub(crate) async fn ask_while_it_leads(

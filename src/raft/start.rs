@@ -17,7 +17,9 @@ use super::{
     outgoing::{Outgoing, SnapshotsSent},
     participants::Participants,
     peers::Peers,
-    runtime, watch_metrics,
+    runtime,
+    traced::Traced,
+    watch_metrics,
     workers::Workers,
 };
 use crate::{
@@ -83,6 +85,7 @@ impl Raft {
         if let Some(id) = machine.position().applied {
             applied.advance(id.index);
         }
+        let traced = Traced::default();
         let mut applier = Applier {
             machine,
             storage: parts.storage.clone(),
@@ -91,6 +94,7 @@ impl Raft {
             outlet: parts.outlet,
             in_force: parts.in_force,
             gaps: Gaps::Refused,
+            traced: traced.clone(),
         };
         applier.catch_up(&parts.log)?;
         let (_, membership) = open_position(applier.machine.position().clone())?;
@@ -105,9 +109,10 @@ impl Raft {
             peers: parts.peers.clone(),
             timeout: parts.timing.heartbeat * 5,
             snapshots_sent: snapshots_sent.clone(),
+            traced: traced.clone(),
         };
         let durable = parts.storage.clone();
-        let store = LogStore::new(parts.log, Arc::new(move || durable.durable()));
+        let store = LogStore::new(parts.log, Arc::new(move || durable.durable()), traced);
         let built = OpenRaft::build(parts.id.0, Arc::new(config), outgoing, store, handle);
         let built = runtime::seeded(parts.seed, built).await;
         let open = built.map_err(|fatal| StartError::Raft(fatal.to_string()))?;
