@@ -62,7 +62,8 @@ impl Level {
     }
 }
 
-/// Starts logging and, if there is somebody to send them to, recording traces; makes a panic anywhere end the process. Once per process.
+/// Starts logging, and recording traces if there is somebody to send them to; makes a panic
+/// anywhere end the process. Once per process.
 ///
 /// Reads no environment. What libraries tell below `warn` is theirs and is left out.
 pub fn start(level: Level, traces: Option<&Exporter>) {

@@ -6,15 +6,16 @@
 //! what is handed to somebody else has a [`TraceContext`] beside it. Everything here does nothing,
 //! after one look at a flag, in a process that sends no traces.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::{
+    str::FromStr,
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 use http::HeaderMap;
 use opentelemetry::{
     Context, SpanId, TraceFlags, TraceId, Value,
-    propagation::{Extractor, TextMapPropagator},
     trace::{SpanContext, Status, TraceContextExt, TraceState},
 };
-use opentelemetry_sdk::propagation::TraceContextPropagator;
 use tracing::{Level, Span, span};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
@@ -68,23 +69,48 @@ pub fn request(name: &str, headers: &HeaderMap, rate: u32) -> Option<Span> {
 pub const RATE_OF_ALL: u32 = 1_000_000;
 
 fn caller(headers: &HeaderMap) -> Option<SpanContext> {
-    // Looked at first, since most requests have none.
-    headers.get("traceparent")?;
-    let context = TraceContextPropagator::new().extract_with_context(&Context::new(), &Of(headers));
-    let caller = context.span().span_context().clone();
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    let (trace, span, flags) = traceparent(text("traceparent")?)?;
+    // What is wrong with the one says nothing about the other.
+    let state = text("tracestate").and_then(|state| TraceState::from_str(state).ok());
+    let (trace, span) = (TraceId::from_bytes(trace), SpanId::from_bytes(span));
+    let flags = TraceFlags::new(flags) & TraceFlags::SAMPLED;
+    let caller = SpanContext::new(trace, span, flags, true, state.unwrap_or_default());
     caller.is_valid().then_some(caller)
 }
 
-struct Of<'a>(&'a HeaderMap);
-
-impl Extractor for Of<'_> {
-    fn get(&self, key: &str) -> Option<&str> {
-        self.0.get(key)?.to_str().ok()
+/// Trace, span and flags in a header as W3C's recommendation has it. Later versions may add fields.
+fn traceparent(text: &str) -> Option<([u8; 16], [u8; 8], u8)> {
+    let mut parts = text.split('-');
+    let [version] = hex(parts.next()?)?;
+    let (trace, span) = (hex(parts.next()?)?, hex(parts.next()?)?);
+    let [flags] = hex(parts.next()?)?;
+    match version {
+        0 if parts.next().is_none() && flags <= FLAGS_OF_VERSION_0 => Some((trace, span, flags)),
+        0 | u8::MAX => None,
+        _ => Some((trace, span, flags)),
     }
+}
 
-    fn keys(&self) -> Vec<&str> {
-        self.0.keys().map(http::HeaderName::as_str).collect()
+/// Sampled, and random.
+const FLAGS_OF_VERSION_0: u8 = 3;
+
+/// So many bytes in lower case, and nothing else.
+fn hex<const N: usize>(text: &str) -> Option<[u8; N]> {
+    let digit = |digit: u8| match digit {
+        b'0'..=b'9' => Some(digit - b'0'),
+        b'a'..=b'f' => Some(digit - b'a' + 10),
+        _ => None,
+    };
+    let (pairs, []) = text.as_bytes().as_chunks::<2>() else { return None };
+    let mut bytes = [0; N];
+    if pairs.len() != N {
+        return None;
     }
+    for (byte, [high, low]) in bytes.iter_mut().zip(pairs) {
+        *byte = digit(*high)? << 4 | digit(*low)?;
+    }
+    Some(bytes)
 }
 
 /// A part of what the current span stands for; a span that is none when there is no such.
@@ -181,6 +207,13 @@ mod tests {
         check("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00", Some(false));
         check("00-00000000000000000000000000000000-b7ad6b7169203331-01", None);
         check("00-0af7651916cd43dd8448eb211c80319c-b7ad6b71692033-01", None);
+        check("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-02", Some(false));
+        check("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-04", None);
+        check("00-0AF7651916CD43DD8448EB211C80319C-b7ad6b7169203331-01", None);
+        check("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01-more", None);
+        check("01-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01-more", Some(true));
+        check("ff-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", None);
+        check("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331", None);
         check("nonsense", None);
         check("", None);
     }
@@ -189,7 +222,7 @@ mod tests {
     fn nothing_is_begun_while_no_traces_are_sent() {
         assert!(part("a part").is_none());
         assert_eq!(current(), None);
-        let parent = TraceContext { trace: [7; 16], span: [8; 8], is_remote: true };
+        let parent = TraceContext::decode(&[7; TraceContext::BYTES]).unwrap();
         assert!(follow(parent, "what follows", Kind::Internal).is_none());
     }
 }

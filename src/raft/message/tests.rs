@@ -169,5 +169,7 @@ fn what_is_wrong_is_said() {
     check(kind::VOTE_REPLY, &[2; 30], Error::Value);
     check(kind::APPEND_TRACED, &[0; 4], Error::Value);
     check(kind::APPEND_TRACED, &[1; 31], Error::Short);
-    check(kind::APPEND_TRACED, &[[1, 0, 0, 0].as_slice(), &[0; 60]].concat().leak(), Error::Value);
+    const IDS_OF_ZERO: &[u8] =
+        b"\x01\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
+    check(kind::APPEND_TRACED, IDS_OF_ZERO, Error::Value);
 }

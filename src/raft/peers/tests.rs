@@ -24,7 +24,7 @@ use super::{
 use crate::{
     log::{Entry, EntryKind},
     raft::{frame::PAYLOAD_BYTES_MAX, network::Sockets},
-    types::{LogId, Vote},
+    types::{LogId, TraceContext, Vote},
 };
 
 const CLUSTER: ClusterId = ClusterId(0xc);

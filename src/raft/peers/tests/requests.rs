@@ -186,12 +186,18 @@ async fn a_removed_member_is_cut_off() {
 
 /// Lets one member in as member 2 would and says nothing more.
 pub(super) async fn mute_member() -> (PeerUrl, tokio::task::JoinHandle<TcpStream>) {
+    mute_member_speaking(FORMAT).await
+}
+
+pub(super) async fn mute_member_speaking(
+    format: u16,
+) -> (PeerUrl, tokio::task::JoinHandle<TcpStream>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
     let accepted = tokio::spawn(async move {
         let (mut stream, _) = listener.accept().await.unwrap();
         stream.read_buf(&mut Vec::with_capacity(256)).await.unwrap();
-        let welcome = Answer { format: FORMAT, incarnation: 20, verdict: Ok(()) };
+        let welcome = Answer { format, incarnation: 20, verdict: Ok(()) };
         stream.write_all(&welcome.encode()).await.unwrap();
         stream
     });
