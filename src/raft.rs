@@ -114,19 +114,18 @@ impl Raft {
 
     /// Proposes encoded commands; returns the fate of each, in order. A committed command has been
     /// applied here when this returns. `traces` has the position of each command whose trace is
-    /// recorded.
+    /// recorded, in order.
     pub async fn propose(
         &self,
         commands: Vec<Bytes>,
         traces: Vec<(usize, TraceContext)>,
     ) -> Vec<Result<(), ProposeError>> {
         let count = commands.len();
-        let mut commands: Vec<_> = commands.into_iter().map(EncodedCommand::new).collect();
-        for (position, trace) in traces {
-            if let Some(command) = commands.get_mut(position) {
-                command.trace = Some(Box::new(trace));
-            }
-        }
+        let mut traces = traces.into_iter().peekable();
+        let commands = commands.into_iter().enumerate().map(move |(at, bytes)| {
+            let trace = traces.next_if(|(position, _)| *position == at);
+            EncodedCommand { bytes, trace: trace.map(|(_, trace)| Box::new(trace)) }
+        });
         let proposed = self.0.open.client_write_many(commands).await;
         let Ok(results) = proposed else {
             return vec![Err(ProposeError::NotLeader); count];

@@ -47,6 +47,9 @@ pub(crate) fn run(config: Config, warnings: &[Warning]) -> anyhow::Result<ExitCo
 
     let traces = traces(&config)?;
     telemetry::start(config.log_level, traces.as_ref());
+    if traces.is_some() {
+        info!("distributed tracing setup enabled");
+    }
     // Reads FAILPOINTS; does nothing in a build without the feature.
     let _failures = fail::FailScenario::setup();
     for warning in warnings {

@@ -253,11 +253,15 @@ fn parts<T>(batch: Vec<T>, len: impl Fn(&T) -> usize) -> Vec<Vec<T>> {
 
 async fn hand_over(batch: Vec<Proposal>, leader: Leader, replies: Replies, timeout: Duration) {
     let mut traced = Traced::new(batch.iter().map(|proposal| proposal.trace));
-    let forwarding = if leader.is_here() { Vec::new() } else { traced.forward() };
+    let forwarding =
+        if traced.is_empty() || leader.is_here() { Vec::new() } else { traced.forward() };
     let (ids, commands): (Vec<u64>, Vec<Bytes>) =
         batch.into_iter().map(|proposal| (proposal.id, proposal.command)).unzip();
     let propose = Propose { commands, traces: traced.into_wire() };
     let asked = leader.ask(request::Request::Propose(propose), timeout).await;
+    if let Err(error) = &asked {
+        forwarding.iter().for_each(|span| traces::set_failed(span, &error.to_string()));
+    }
     drop(forwarding);
     let settle = |positions: Vec<u32>, fate: fn() -> Fate| {
         for position in positions {

@@ -151,6 +151,10 @@ impl Traced {
         Traced(traced.collect())
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Spans of the way to the leader in place of those that they follow from.
     pub(super) fn forward(&mut self) -> Vec<Span> {
         let follow = |(_, context): &mut (u32, TraceContext)| {

@@ -55,11 +55,10 @@ const CHUNKS_AHEAD: usize = 2;
 
 /// Makes openraft's ways to other members.
 pub(crate) struct Outgoing {
-    pub(crate) peers: Peers,
-    /// How long votes and the like may take.
-    pub(crate) timeout: Duration,
-    pub(crate) snapshots_sent: SnapshotsSent,
-    pub(crate) traced: Traced,
+    peers: Peers,
+    timeout: Duration,
+    snapshots_sent: SnapshotsSent,
+    traced: Traced,
 }
 
 /// Counts the snapshots that are being sent. Clones share the count.
@@ -105,6 +104,17 @@ enum Lane {
 }
 
 impl Outgoing {
+    /// `timeout` is how long votes and the like may take.
+    pub(crate) fn new(
+        peers: Peers,
+        timeout: Duration,
+        snapshots_sent: &SnapshotsSent,
+        traced: &Traced,
+    ) -> Outgoing {
+        let (snapshots_sent, traced) = (snapshots_sent.clone(), traced.clone());
+        Outgoing { peers, timeout, snapshots_sent, traced }
+    }
+
     fn way(&self, to: u64, lane: Lane) -> Way {
         let (peers, snapshots_sent) = (self.peers.clone(), self.snapshots_sent.clone());
         let (timeout, traced) = (self.timeout, self.traced.clone());
@@ -333,11 +343,11 @@ fn add_traces(
     traced: &Traced,
     sent: &Unanswered,
 ) {
-    for (position, id, span) in traced.replicate(request.entries.iter().map(|entry| entry.id)) {
-        if let Some(context) = traces::context(&span) {
-            traces::set(&span, "to", to.to_string());
-            request.traces.push((position, context));
-            sent.sent(id.index, span);
+    for sending in traced.replicate(request.entries.iter().map(|entry| entry.id)) {
+        request.traces.push((sending.position, sending.context));
+        if !sending.span.is_none() {
+            traces::set(&sending.span, "to", to.to_string());
+            sent.sent(sending.id.index, sending.span);
         }
     }
 }

@@ -105,12 +105,8 @@ impl Raft {
         parts.workers.run("log", parts.writer.run())?;
 
         let snapshots_sent = SnapshotsSent::default();
-        let outgoing = Outgoing {
-            peers: parts.peers.clone(),
-            timeout: parts.timing.heartbeat * 5,
-            snapshots_sent: snapshots_sent.clone(),
-            traced: traced.clone(),
-        };
+        let timeout = parts.timing.heartbeat * 5;
+        let outgoing = Outgoing::new(parts.peers.clone(), timeout, &snapshots_sent, &traced);
         let durable = parts.storage.clone();
         let store = LogStore::new(parts.log, Arc::new(move || durable.durable()), traced);
         let built = OpenRaft::build(parts.id.0, Arc::new(config), outgoing, store, handle);

@@ -20,6 +20,16 @@ use crate::{
 /// member's traces are recorded; what is forgotten is missing from its trace.
 const ENTRIES_MAX: usize = 4096;
 
+/// Work on one of several entries.
+pub(crate) struct Following {
+    pub(crate) position: u32,
+    pub(crate) id: LogId,
+    /// What others go on from: the span, or where this member records none, that which it would
+    /// have followed from.
+    pub(crate) context: TraceContext,
+    pub(crate) span: Span,
+}
+
 /// Clones share what is remembered.
 #[derive(Clone, Default)]
 pub(crate) struct Traced(Arc<Shared>);
@@ -49,11 +59,11 @@ impl Traced {
 
     /// Spans of applying those of the entries that are remembered.
     pub(crate) fn apply(&self, ids: impl Iterator<Item = LogId>) -> Vec<Span> {
-        self.follow(ids, "apply", Kind::Internal).into_iter().map(|(_, _, span)| span).collect()
+        self.follow(ids, "apply", Kind::Internal).into_iter().map(|follow| follow.span).collect()
     }
 
     /// Spans of sending those of the entries that are remembered, with their positions.
-    pub(crate) fn replicate(&self, ids: impl Iterator<Item = LogId>) -> Vec<(u32, LogId, Span)> {
+    pub(crate) fn replicate(&self, ids: impl Iterator<Item = LogId>) -> Vec<Following> {
         self.follow(ids, "replicate", Kind::Client)
     }
 
@@ -63,7 +73,7 @@ impl Traced {
         ids: impl Iterator<Item = LogId>,
         name: &'static str,
         kind: Kind,
-    ) -> Vec<(u32, LogId, Span)> {
+    ) -> Vec<Following> {
         let newest = self.0.newest.load(Ordering::Acquire);
         let mut ids = (0..).zip(ids).peekable();
         if ids.peek().is_none_or(|(_, first)| first.index > newest) {
@@ -76,10 +86,11 @@ impl Traced {
         });
         let remembered: Vec<_> = remembered.collect();
         drop(entries);
-        let follow = |(at, id, context)| {
+        let follow = |(position, id, context)| {
             let span = traces::follow(context, name, kind);
             describe(&span, id);
-            (at, id, span)
+            let context = traces::context(&span).unwrap_or(context);
+            Following { position, id, context, span }
         };
         remembered.into_iter().map(follow).collect()
     }
@@ -137,7 +148,7 @@ mod tests {
 
     fn remembered(traced: &Traced, ids: &[LogId]) -> Vec<u32> {
         let found = traced.replicate(ids.iter().copied());
-        found.into_iter().map(|(position, _, _)| position).collect()
+        found.into_iter().map(|found| found.position).collect()
     }
 
     #[test]

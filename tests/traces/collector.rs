@@ -117,19 +117,22 @@ impl Collector {
         self.all().iter().map(Found::trace).collect()
     }
 
+    /// Waits for a span of that name at that member.
+    pub(crate) async fn named(&self, member: &str, name: &str) -> Found {
+        let is_it = |it: &Found| it.member() == member && it.name() == name;
+        self.first(format!("{name} at {member}"), is_it).await
+    }
+
+    /// Waits for the span that another one follows from.
+    pub(crate) async fn parent(&self, of: &Found) -> Found {
+        self.first(format!("parent of {}", of.name()), |it| it.id() == of.parent()).await
+    }
+
     /// Waits for the span of that name at that member whose parent is the given one.
-    #[track_caller]
-    pub(crate) fn child(
-        &self,
-        member: &str,
-        name: &str,
-        parent: Vec<u8>,
-    ) -> impl Future<Output = Found> {
-        let is_it = {
-            let (member, name) = (member.to_owned(), name.to_owned());
-            move |it: &Found| it.member() == member && it.name() == name && it.parent() == parent
-        };
-        self.first(format!("{name} at {member}"), is_it)
+    pub(crate) async fn child(&self, member: &str, name: &str, parent: Vec<u8>) -> Found {
+        let is_it =
+            |it: &Found| it.member() == member && it.name() == name && it.parent() == parent;
+        self.first(format!("{name} at {member}"), is_it).await
     }
 
     /// Waits for a span.
