@@ -182,7 +182,7 @@ pub fn frame() -> Vec<Vec<u8>> {
         Hello { cluster, member, incarnation: 4, target, lane: Lane::Replication, group: 0 };
     inputs.push([&[side::DIALLED, 0, 16], &hello.encode()[..], &together].concat());
     for verdict in [Ok(()), Err(Refusal::UnknownMember), Err(Refusal::Other("why".into()))] {
-        let answer = Answer { incarnation: 4, verdict }.encode();
+        let answer = Answer { format: 2, incarnation: 4, verdict }.encode();
         inputs.push([&[side::DIALLING, 1, 7], &answer[..], &together].concat());
     }
     inputs.push([&[side::DIALLED, 0, 4], &b"GET /members HTTP/1.1\r\n\r\n"[..]].concat());
