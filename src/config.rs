@@ -10,6 +10,7 @@ mod error;
 mod flags;
 mod help;
 mod raw;
+mod tracing;
 mod url;
 
 use std::{fmt, path::PathBuf, time::Duration};
@@ -18,6 +19,7 @@ pub use auth::{Auth, AuthToken};
 pub use cluster::{ClusterState, Founding};
 pub use discovery::{Discovery, Domain, Endpoint, Registry, User};
 pub use error::Error;
+pub use tracing::Tracing;
 pub use url::{Address, ListenUrl, Place, Url};
 
 use crate::{telemetry, tls};
@@ -63,6 +65,7 @@ pub struct Config {
     pub auto_compaction: AutoCompaction,
     pub corruption: CorruptionChecks,
     pub auth: Auth,
+    pub tracing: Option<Tracing>,
     pub log_level: telemetry::Level,
 }
 

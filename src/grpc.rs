@@ -22,6 +22,7 @@ mod queue;
 mod require_leader;
 mod saved;
 mod status;
+mod trace;
 mod validate;
 pub mod version;
 mod watch;
@@ -46,7 +47,7 @@ use self::{
     metrics::Proposals,
     require_leader::Leadership,
 };
-pub use self::{limits::Limits, metrics::Metrics, who::CommonName};
+pub use self::{limits::Limits, metrics::Metrics, trace::traced, who::CommonName};
 use crate::{
     node::{Credentials, Node},
     proto::{

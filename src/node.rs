@@ -22,6 +22,7 @@ mod reconcile;
 mod replies;
 mod saver;
 pub mod space;
+pub(crate) mod spans;
 mod start;
 mod status;
 mod told;

@@ -20,6 +20,7 @@ mod read_index;
 mod runtime;
 mod start;
 mod succession;
+mod traced;
 mod type_config;
 mod workers;
 
@@ -50,7 +51,7 @@ pub use start::{FirstElection, Parts, StartError};
 pub use type_config::founding_membership;
 pub use workers::{Threads, Workers};
 
-use crate::types::MemberId;
+use crate::types::{MemberId, TraceContext};
 use apply::ApplyHandle;
 use leadership::{Evidence, Heard};
 use outgoing::SnapshotsSent;
@@ -112,11 +113,20 @@ impl Raft {
     }
 
     /// Proposes encoded commands; returns the fate of each, in order. A committed command has been
-    /// applied here when this returns.
-    pub async fn propose(&self, commands: Vec<Bytes>) -> Vec<Result<(), ProposeError>> {
+    /// applied here when this returns. `traces` has the position of each command whose trace is
+    /// recorded, in order.
+    pub async fn propose(
+        &self,
+        commands: Vec<Bytes>,
+        traces: Vec<(usize, TraceContext)>,
+    ) -> Vec<Result<(), ProposeError>> {
         let count = commands.len();
-        let proposed =
-            self.0.open.client_write_many(commands.into_iter().map(EncodedCommand)).await;
+        let mut traces = traces.into_iter().peekable();
+        let commands = commands.into_iter().enumerate().map(move |(at, bytes)| {
+            let trace = traces.next_if(|(position, _)| *position == at);
+            EncodedCommand { bytes, trace: trace.map(|(_, trace)| Box::new(trace)) }
+        });
+        let proposed = self.0.open.client_write_many(commands).await;
         let Ok(results) = proposed else {
             return vec![Err(ProposeError::NotLeader); count];
         };

@@ -1,6 +1,8 @@
-//! Log lines in the shape of etcd's: one JSON object a line, on standard error.
+//! Log lines in the shape of etcd's: one JSON object a line, on standard error; and traces.
 
+mod export;
 mod line;
+pub mod traces;
 
 use std::{
     backtrace::{Backtrace, BacktraceStatus},
@@ -10,12 +12,17 @@ use std::{
 use serde_json::{Map, Value};
 use tracing::{Subscriber, level_filters::LevelFilter};
 use tracing_subscriber::{
-    Layer, filter::Targets, fmt::format::JsonFields, layer::SubscriberExt, util::SubscriberInitExt,
+    Layer, filter::Targets, fmt::format::JsonFields, layer::SubscriberExt, registry::LookupSpan,
+    util::SubscriberInitExt,
 };
 
 use line::{LineFormat, line};
 
+pub use export::{Destination, ExportError, Exporter};
 pub(crate) use line::now;
+
+/// Of this program.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// What is logged at all; each level holds those after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -55,11 +62,13 @@ impl Level {
     }
 }
 
-/// Starts logging, and makes a panic anywhere end the process. Once per process.
+/// Starts logging, and recording traces if there is somebody to send them to; makes a panic
+/// anywhere end the process. Once per process.
 ///
 /// Reads no environment. What libraries tell below `warn` is theirs and is left out.
-pub fn start(level: Level) {
-    subscriber(level, std::io::stderr).init();
+pub fn start(level: Level, traces: Option<&Exporter>) {
+    let lines = subscriber(level, std::io::stderr);
+    lines.with(traces.map(Exporter::layer)).init();
     panic::set_hook(Box::new(|info| {
         let caller = info.location().map_or_else(
             || "unknown".to_owned(),
@@ -90,7 +99,10 @@ fn text(payload: &dyn std::any::Any) -> &str {
         .unwrap_or("no message")
 }
 
-fn subscriber<W>(level: Level, writer: W) -> impl Subscriber + Send + Sync
+fn subscriber<W>(
+    level: Level,
+    writer: W,
+) -> impl Subscriber + for<'span> LookupSpan<'span> + Send + Sync
 where
     W: for<'a> tracing_subscriber::fmt::MakeWriter<'a> + Send + Sync + 'static,
 {

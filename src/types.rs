@@ -2,12 +2,14 @@
 
 mod key_range;
 mod log_id;
+mod trace_context;
 mod version;
 
 use std::fmt;
 
 pub use key_range::KeyRange;
 pub use log_id::{LogId, Vote};
+pub use trace_context::TraceContext;
 pub use version::Version;
 
 /// A point in the history of the key space; grows by one per applied write transaction.

@@ -37,7 +37,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ),
     ("watch", CORE),
     ("tls", &[]),
-    ("telemetry", &[]),
+    ("telemetry", &["types"]),
     (
         "raft",
         &[

@@ -31,7 +31,7 @@ use crate::{
         log_files::options,
         request::ONE_MESSAGE,
     },
-    types::{ClusterId, LogId, MemberId, Vote},
+    types::{ClusterId, LogId, MemberId, TraceContext, Vote},
 };
 
 /// Names the folder that a target writes its first inputs to before it starts.
@@ -129,15 +129,19 @@ pub fn frame() -> Vec<Vec<u8>> {
         entry(EntryKind::Command, "c"),
         entry(EntryKind::Membership, "m"),
     ];
-    let propose = peer::Propose { commands: vec!["one".into(), "two".into()] };
+    let trace = peer::Trace { position: 1, context: vec![7; 24].into() };
+    let propose = peer::Propose { commands: vec!["one".into(), "two".into()], traces: vec![trace] };
     let ask = peer::Request { request: Some(peer::request::Request::Propose(propose)) };
     let answer = peer::ProposeReply { refused: vec![1], unknown: vec![2, 3], overloaded: true };
     let answer = peer::Reply { reply: Some(peer::reply::Reply::Propose(answer)) };
     let (prev, commit) = (Some(id), None);
+    let traces = vec![(1, TraceContext::decode(&[7; 24]).expect("ids that are not zero"))];
+    let append = AppendRequest { vote, prev, entries, commit, traces };
     let messages = [
         Message::Ping,
         Message::Pong,
-        Message::Request(Request::Append(AppendRequest { vote, prev, entries, commit })),
+        Message::Request(Request::Append(AppendRequest { traces: vec![], ..append.clone() })),
+        Message::Request(Request::Append(append)),
         Message::Request(Request::Vote(VoteRequest {
             vote,
             last: Some(id),
@@ -178,7 +182,7 @@ pub fn frame() -> Vec<Vec<u8>> {
         Hello { cluster, member, incarnation: 4, target, lane: Lane::Replication, group: 0 };
     inputs.push([&[side::DIALLED, 0, 16], &hello.encode()[..], &together].concat());
     for verdict in [Ok(()), Err(Refusal::UnknownMember), Err(Refusal::Other("why".into()))] {
-        let answer = Answer { incarnation: 4, verdict }.encode();
+        let answer = Answer { format: 2, incarnation: 4, verdict }.encode();
         inputs.push([&[side::DIALLING, 1, 7], &answer[..], &together].concat());
     }
     inputs.push([&[side::DIALLED, 0, 4], &b"GET /members HTTP/1.1\r\n\r\n"[..]].concat());

@@ -84,6 +84,10 @@ pub(super) async fn start(
         election_timeout: config.timing.election,
     };
     let services = grpc::router(node, limits, &counters, stopping.clone());
+    let services = match &config.tracing {
+        Some(tracing) => grpc::traced(services, tracing.sampling_rate),
+        None => services,
+    };
     let metrics = Arc::new(http::Metrics::new(node.identity, registry));
     metrics.count_defragmentations(&node.space);
     let leader = node.status.leader();

@@ -24,7 +24,7 @@ use crate::{
         data_dir::{DataDir, Token},
     },
     raft::Threads,
-    telemetry,
+    telemetry::{self, Destination, Exporter},
     tls::{self, CLIENT_PROTOCOLS, ClientTls, ServerTls},
 };
 
@@ -45,7 +45,11 @@ pub(crate) fn run(config: Config, warnings: &[Warning]) -> anyhow::Result<ExitCo
     let data_dir = DataDir::open(&config.data_dir, token)?;
     let tls = tls(&config, &data_dir)?;
 
-    telemetry::start(config.log_level);
+    let traces = traces(&config)?;
+    telemetry::start(config.log_level, traces.as_ref());
+    if traces.is_some() {
+        info!("distributed tracing setup enabled");
+    }
     // Reads FAILPOINTS; does nothing in a build without the feature.
     let _failures = fail::FailScenario::setup();
     for warning in warnings {
@@ -57,10 +61,32 @@ pub(crate) fn run(config: Config, warnings: &[Warning]) -> anyhow::Result<ExitCo
         .build()
         .context("cannot start the runtime")?;
     let threads = Threads::default();
-    let code = runtime.block_on(serve(config, data_dir, (tls, credentials), threads.clone()));
+    let serving = serve(config, data_dir, (tls, credentials), traces, threads.clone());
+    let code = runtime.block_on(serving);
     drop(runtime);
     threads.join();
     code
+}
+
+/// Where traces go, if they are to be sent.
+fn traces(config: &Config) -> anyhow::Result<Option<Exporter>> {
+    let Some(tracing) = &config.tracing else { return Ok(None) };
+    let to = Destination {
+        address: tracing.address.clone(),
+        service_name: tracing.service_name.clone(),
+        instance_id: tracing.instance_id.clone(),
+        member: config.name.clone(),
+    };
+    let exporter = Exporter::new(to).with_context(|| {
+        format!("--distributed-tracing-address={}: not a collector's", tracing.address)
+    })?;
+    Ok(Some(exporter))
+}
+
+async fn send_the_rest(traces: Option<&Exporter>) {
+    if let Some(traces) = traces {
+        traces.stop().await;
+    }
 }
 
 /// Flags that nobody should forget in a unit file.
@@ -83,6 +109,7 @@ async fn serve(
     config: Config,
     data_dir: DataDir,
     secrets: (Tls, Credentials),
+    traces: Option<Exporter>,
     threads: Threads,
 ) -> anyhow::Result<ExitCode> {
     let mut signals = listen_to_signals().context("cannot listen to signals")?;
@@ -104,9 +131,13 @@ async fn serve(
         async {
             let code = watch(&serving).await;
             let _ = tokio::time::timeout(LAST_ANSWERS, serving.close()).await;
+            send_the_rest(traces.as_ref()).await;
             code
         },
-        || serving.stop(),
+        || async {
+            serving.stop().await;
+            send_the_rest(traces.as_ref()).await;
+        },
     )
     .await;
     info!("member stopped");

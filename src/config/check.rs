@@ -5,7 +5,7 @@ use std::{fmt::Display, time::Duration};
 use super::{
     AutoCompaction, ClusterState, Config, CorruptionChecks, Discovery, ELECTION_MS_MAX, Error,
     Founding, Limits, ListenUrl, Listeners, QUOTA_BYTES_DEFAULT, Timing, Url, Warning, auth,
-    duration, raw::RawConfig, url,
+    duration, raw::RawConfig, tracing, url,
 };
 use crate::{telemetry, tls};
 
@@ -96,6 +96,7 @@ pub(crate) fn check(mut raw: RawConfig) -> Result<(Config, Vec<Warning>), Error>
         auto_compaction: auto_compaction(&raw)?,
         corruption: corruption_checks(&raw)?,
         auth: auth::check(&raw, &mut warnings)?,
+        tracing: tracing::check(&raw)?,
         log_level: telemetry::Level::parse(raw.text("log-level"))
             .ok_or_else(|| unknown(&raw, "log-level", telemetry::Level::NAMES))?,
     };

@@ -85,4 +85,7 @@ pub enum Error {
     HalfACertificate { cert_flag: &'static str, key_flag: &'static str, cert: String, key: String },
     #[error("--tls-min-version {min} is greater than --tls-max-version {max}")]
     TlsVersions { min: String, max: String },
+    /// The spelling is etcd's.
+    #[error("distributed tracing configurition is not valid: ({0})")]
+    Tracing(&'static str),
 }

@@ -324,3 +324,35 @@ fn the_reserve_of_the_disk_is_a_part_of_it_or_a_number_or_none() {
     assert_eq!(reserve("--disk-reserve-bytes 1000"), Some(1000));
     assert_eq!(reserve("--disk-reserve-bytes=-1"), Some(0));
 }
+
+#[test]
+fn traces_are_sent_when_that_is_enabled() {
+    let tracing = |arguments: &str| config(arguments).tracing;
+    // What is not enabled is not looked at.
+    assert_eq!(tracing("--distributed-tracing-sampling-rate=-1"), None);
+    let defaults = Tracing {
+        address: "localhost:4317".into(),
+        service_name: "etcd".into(),
+        instance_id: None,
+        sampling_rate: 0,
+    };
+    let on = "--enable-distributed-tracing=true";
+    assert_eq!(tracing(on), Some(defaults));
+    let all = Tracing {
+        address: "collector:1".into(),
+        service_name: "store".into(),
+        instance_id: Some("one".into()),
+        sampling_rate: 1_000_000,
+    };
+    let flags = "--distributed-tracing-address=collector:1 --distributed-tracing-service-name=store \
+                 --distributed-tracing-instance-id=one --distributed-tracing-sampling-rate=1000000";
+    assert_eq!(tracing(&format!("{on} {flags}")), Some(all));
+    for (rate, why) in [("-1", "must be positive"), ("1000001", "must be less than 1000000")] {
+        refuses(
+            &format!("{on} --distributed-tracing-sampling-rate={rate}"),
+            &format!(
+                "distributed tracing configurition is not valid: (tracing sampling rate {why})"
+            ),
+        );
+    }
+}

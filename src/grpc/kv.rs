@@ -5,13 +5,14 @@ mod read_only;
 
 use futures::stream;
 use tonic::{Request, Response, Status, async_trait};
+use tracing::Instrument;
 
 use self::chunks::Chunks;
 use crate::{
     grpc::{
         Limits, aside::aside, gate::Admission, header::Header, metrics::Proposals, validate, who,
     },
-    node::{Credentials, Error, Freshness, Reader, Who, space::cost},
+    node::{Credentials, Error, Freshness, Reader, Who, space::cost, spans},
     proto::etcdserverpb::{
         CompactionRequest, CompactionResponse, DeleteRangeRequest, DeleteRangeResponse, PutRequest,
         PutResponse, RangeRequest, RangeResponse, TxnRequest, TxnResponse, kv_server,
@@ -40,7 +41,8 @@ impl kv_server::Kv for Kv {
             self.admission.voter_only()?;
         }
         validate::range(&range)?;
-        let mut response = self.read(&who, range).await?;
+        let span = spans::of_range("range", &range);
+        let mut response = self.read(&who, range).instrument(span).await?;
         self.header.fill(&mut response.header);
         Ok(Response::new(response))
     }
@@ -53,7 +55,8 @@ impl kv_server::Kv for Kv {
     ) -> Result<Response<Self::RangeStreamStream>, Status> {
         let (who, range) = (who::of(&request), request.into_inner());
         validate::range_stream(&range)?;
-        let mut response = self.read(&who, range).await?;
+        let span = spans::of_range("range_streaming", &range);
+        let mut response = self.read(&who, range).instrument(span).await?;
         self.header.fill(&mut response.header);
         Ok(Response::new(stream::iter(Chunks::new(response, self.limits.max_request_bytes))))
     }
@@ -88,7 +91,10 @@ impl kv_server::Kv for Kv {
         self.proposals.admit(cost).await?;
         validate::txn(&txn, &self.limits)?;
         let mut response = match read_only::freshness(&txn) {
-            Some(freshness) => self.read_txn(&who, txn, freshness).await?,
+            Some(freshness) => {
+                let span = spans::of_reading_txn(&txn);
+                self.read_txn(&who, txn, freshness).instrument(span).await?
+            }
             None => {
                 validate::size(&txn, &self.limits)?;
                 self.proposals.check_alarm(cost).await?;

@@ -9,10 +9,10 @@ use crate::{
     node::{corruption, hashes::Hashes, keeper::LeaseKeeper},
     proto::peer::{
         LeaseOrderReply, LeaseRenewReply, LeaseTimeToLiveReply, MemberPromoteReply, NotLeader,
-        Propose, ProposeReply, ReadIndexReply, Versions, reply::Reply, request::Request,
+        Propose, ProposeReply, ReadIndexReply, Trace, Versions, reply::Reply, request::Request,
     },
     raft::{ProposeError, Raft, ReadError},
-    types::{LeaseId, MemberId},
+    types::{LeaseId, MemberId, TraceContext},
 };
 
 /// Entries that may be committed and not yet applied before new proposals are refused, as in etcd.
@@ -84,7 +84,7 @@ impl Answers {
         let bytes: usize = propose.commands.iter().map(Bytes::len).sum();
         let bytes = u32::try_from(bytes.min(BYTES_PROPOSED_MAX)).unwrap_or(u32::MAX);
         let _admitted = self.proposed.acquire_many(bytes).await.ok();
-        let fates = self.raft.propose(propose.commands).await;
+        let fates = self.raft.propose(propose.commands, traces(&propose.traces)).await;
         let mut reply = ProposeReply::default();
         for (position, fate) in (0u32..).zip(fates) {
             match fate {
@@ -112,4 +112,13 @@ impl Answers {
             }
         })
     }
+}
+
+/// The commands whose traces are recorded, with the spans of this process that they follow from.
+fn traces(traces: &[Trace]) -> Vec<(usize, TraceContext)> {
+    let known = |trace: &Trace| {
+        let position = usize::try_from(trace.position).ok()?;
+        Some((position, TraceContext::decode(&trace.context)?.as_local()))
+    };
+    traces.iter().filter_map(known).collect()
 }

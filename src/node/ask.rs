@@ -13,13 +13,16 @@ use crate::{
 };
 
 /// Why the leader gave no answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum AskError {
     /// Nobody to ask, or the asked member does not lead: nothing was done.
+    #[error("no leader was asked")]
     NoLeader,
     /// The connection ended before an answer: nobody knows.
+    #[error("the connection to the leader was lost")]
     ConnectionLost,
     /// No answer in time: nobody knows.
+    #[error("the leader did not answer in time")]
     Timeout,
 }
 
@@ -37,6 +40,11 @@ impl Leader {
 
     pub(crate) fn now(&self) -> Option<MemberId> {
         self.raft.leadership().borrow().leader
+    }
+
+    /// Does this member lead?
+    pub(crate) fn is_here(&self) -> bool {
+        self.now() == Some(self.raft.id())
     }
 
     /// As [`Leader::ask`], for what may be asked again: gives up as soon as somebody else leads, or

@@ -206,14 +206,14 @@ impl LeaseKeeper {
             .into_iter()
             .map(|id| encode(Operation::LeaseRevoke(LeaseRevokeRequest { id: id.get() })));
         // Proposed here and not forwarded: whoever lost leadership must not revoke.
-        let proposed = self.raft.propose(revocations.collect()).await;
+        let proposed = self.raft.propose(revocations.collect(), Vec::new()).await;
         more && proposed.iter().all(Result::is_ok)
     }
 
     /// `None` when the checkpoint may not have been applied.
     async fn checkpoint(&self, checkpoints: Vec<LeaseCheckpoint>) -> Option<()> {
         let command = encode(Operation::LeaseCheckpoint(LeaseCheckpointRequest { checkpoints }));
-        self.raft.propose(vec![command]).await.pop()?.ok()
+        self.raft.propose(vec![command], Vec::new()).await.pop()?.ok()
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Timers>> {

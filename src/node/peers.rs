@@ -13,7 +13,7 @@ use tracing::warn;
 
 use crate::{
     cluster::Members,
-    node::{Ended, VersionPage, answer::Answers},
+    node::{Ended, VersionPage, answer::Answers, spans},
     proto::{etcdserverpb::Member, peer},
     raft::{
         Incoming,
@@ -95,8 +95,10 @@ pub(crate) struct MemberHandler {
 impl MemberHandler {
     async fn call(&self, request: Bytes) -> Result<Bytes, Failed> {
         let request = peer::Request::decode(request).map_err(|error| Failed(error.to_string()))?;
-        let request = request.request.ok_or(Failed("an unknown kind of request".into()))?;
+        let mut request = request.request.ok_or(Failed("an unknown kind of request".into()))?;
+        let answering = spans::of_answer(&mut request);
         let reply = peer::Reply { reply: Some(self.answers.answer(request).await) };
+        drop(answering);
         Ok(Bytes::from(reply.encode_to_vec()))
     }
 }

@@ -13,6 +13,7 @@ use tokio::{
     sync::{Semaphore, mpsc},
     time::{Instant, timeout_at},
 };
+use tracing::Instrument;
 
 use crate::{
     node::{
@@ -20,13 +21,15 @@ use crate::{
         ask::{AskError, Leader},
         operation::Operation,
         replies::{Fate, Replies},
+        spans::{self, Traced},
     },
     proto::{
         command::{Command, command},
         peer::{Propose, reply, request},
     },
     state_machine::{Applied, Reply},
-    types::{MemberId, Revision},
+    telemetry::traces,
+    types::{MemberId, Revision, TraceContext},
 };
 
 /// Proposals handed to the leader at once.
@@ -74,6 +77,7 @@ pub struct Limits {
 struct Proposal {
     id: u64,
     command: Bytes,
+    trace: Option<TraceContext>,
 }
 
 impl Proposer {
@@ -103,13 +107,15 @@ impl Proposer {
         caller: &Caller,
         operation: O,
     ) -> Result<O::Reply, Error> {
+        let operation = operation.into_operation();
+        let span = spans::of_proposal(&operation);
         let command = Command {
             user: caller.user.clone(),
             auth_revision: caller.auth_revision,
-            operation: Some(operation.into_operation()),
+            operation: Some(operation),
             ..Default::default()
         };
-        let applied = self.apply(command).await?;
+        let applied = self.apply(command).instrument(span).await?;
         let reply = applied.reply.map_err(Error::Rejected)?;
         O::reply(reply, applied.revision).ok_or(Error::Stopped)
     }
@@ -166,9 +172,10 @@ impl Proposer {
         command: Bytes,
         deadline: Instant,
     ) -> Result<Applied, Error> {
+        let trace = traces::current();
         loop {
             let waiter = self.0.replies.wait(id);
-            let proposal = Proposal { id, command: command.clone() };
+            let proposal = Proposal { id, command: command.clone(), trace };
             let leader = self.0.leader.now();
             timeout_at(deadline, self.0.queue.send(proposal))
                 .await
@@ -245,9 +252,17 @@ fn parts<T>(batch: Vec<T>, len: impl Fn(&T) -> usize) -> Vec<Vec<T>> {
 }
 
 async fn hand_over(batch: Vec<Proposal>, leader: Leader, replies: Replies, timeout: Duration) {
+    let mut traced = Traced::new(batch.iter().map(|proposal| proposal.trace));
+    let forwarding =
+        if traced.is_empty() || leader.is_here() { Vec::new() } else { traced.forward() };
     let (ids, commands): (Vec<u64>, Vec<Bytes>) =
         batch.into_iter().map(|proposal| (proposal.id, proposal.command)).unzip();
-    let asked = leader.ask(request::Request::Propose(Propose { commands }), timeout).await;
+    let propose = Propose { commands, traces: traced.into_wire() };
+    let asked = leader.ask(request::Request::Propose(propose), timeout).await;
+    if let Err(error) = &asked {
+        forwarding.iter().for_each(|span| traces::set_failed(span, &error.to_string()));
+    }
+    drop(forwarding);
     let settle = |positions: Vec<u32>, fate: fn() -> Fate| {
         for position in positions {
             if let Some(id) = usize::try_from(position).ok().and_then(|at| ids.get(at)) {

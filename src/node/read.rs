@@ -3,10 +3,12 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::{
     sync::{mpsc, oneshot},
     time::{Instant, timeout_at},
 };
+use tracing::Instrument;
 
 use crate::{
     mvcc::HashKv,
@@ -20,7 +22,8 @@ use crate::{
     raft::Raft,
     state_machine::View,
     storage::Storage,
-    types::Revision,
+    telemetry::traces,
+    types::{Revision, TraceContext},
 };
 
 /// How fresh an answer must be.
@@ -43,7 +46,7 @@ const LEADER_RETRY: Duration = Duration::from_millis(20);
 pub struct Reader {
     raft: Raft,
     storage: Storage,
-    rounds: mpsc::Sender<oneshot::Sender<Result<u64, AskError>>>,
+    rounds: mpsc::Sender<Waiting>,
     compactions: Compactions,
     hashes: Hashes,
     timeout: Duration,
@@ -95,8 +98,10 @@ impl Reader {
     /// Returns once this member has applied everything that was acknowledged before the call.
     async fn catch_up(&self) -> Result<(), Error> {
         let deadline = Instant::now() + self.timeout;
-        let index = self.read_index(deadline).await?;
+        let read_index = self.read_index(deadline);
+        let index = read_index.instrument(traces::part("read_index")).await?;
         timeout_at(deadline, self.raft.applied().wait(index))
+            .instrument(traces::part("wait_applied"))
             .await
             .map_err(|_| Error::Timeout)?
             .map_err(|_| Error::Stopped)
@@ -107,7 +112,8 @@ impl Reader {
         let mut leadership = self.raft.leadership();
         loop {
             let (sender, answer) = oneshot::channel();
-            timeout_at(deadline, self.rounds.send(sender))
+            let waiting = Waiting { answer: sender, trace: traces::current() };
+            timeout_at(deadline, self.rounds.send(waiting))
                 .await
                 .map_err(|_| Error::Timeout)?
                 .map_err(|_| Error::Stopped)?;
@@ -127,17 +133,21 @@ impl Reader {
     }
 }
 
+/// A read that waits for a round.
+struct Waiting {
+    answer: oneshot::Sender<Result<u64, AskError>>,
+    trace: Option<TraceContext>,
+}
+
 /// One round is in flight at a time; all reads that arrive meanwhile share the next one. A read may
 /// not join a round that has begun: the leader may have answered it before the read began.
-async fn make_rounds(
-    mut inbox: mpsc::Receiver<oneshot::Sender<Result<u64, AskError>>>,
-    leader: Leader,
-    timeout: Duration,
-) {
+async fn make_rounds(mut inbox: mpsc::Receiver<Waiting>, leader: Leader, timeout: Duration) {
     let mut waiting = Vec::new();
     while inbox.recv_many(&mut waiting, QUEUE_MAX).await > 0 {
-        let asked =
-            leader.ask_while_it_leads(request::Request::ReadIndex(ReadIndex {}), timeout).await;
+        let traces = waiting.iter().filter_map(|waiting: &Waiting| waiting.trace);
+        let traces = traces.map(|trace| Bytes::copy_from_slice(&trace.encode())).collect();
+        let round = request::Request::ReadIndex(ReadIndex { traces });
+        let asked = leader.ask_while_it_leads(round, timeout).await;
         let index = match asked {
             Ok(reply::Reply::ReadIndex(reply)) => Ok(reply.index),
             Ok(_) => Err(AskError::ConnectionLost),
@@ -145,7 +155,7 @@ async fn make_rounds(
         };
         for waiter in waiting.drain(..) {
             // A reader that has given up needs no index.
-            let _ = waiter.send(index);
+            let _ = waiter.answer.send(index);
         }
     }
 }

@@ -18,6 +18,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{
     applied::Applied,
+    traced::Traced,
     type_config::{
         BadMembership, OpenEntry, OpenStoredMembership, TypeConfig, decode_membership,
         decode_stored_membership, encode_membership, encode_stored_membership, log_id_from_open,
@@ -87,6 +88,7 @@ pub(crate) struct Applier {
     pub(crate) outlet: Outlet,
     pub(crate) in_force: InForce,
     pub(crate) gaps: Gaps,
+    pub(crate) traced: Traced,
 }
 
 /// What to do with entries that do not follow each other.
@@ -153,10 +155,12 @@ impl Applier {
         if self.gaps == Gaps::Refused {
             check_continues(self.machine.position().applied, &entries)?;
         }
+        let spans = self.traced.apply(entries.iter().map(|entry| entry.id));
         let contents = entries.iter().map(|entry| (entry.id, content(entry)));
         let contents: Vec<(LogId, Content)> = contents.collect();
         let mut applied = self.machine.apply(entries).map_err(io::Error::other)?;
         self.hub.publish(applied.iter_mut().filter_map(watch_batch).collect());
+        drop(spans);
         let outcomes = contents
             .into_iter()
             .zip(applied)
@@ -233,7 +237,7 @@ fn decode_open(entry: OpenEntry) -> io::Result<state_machine::Entry> {
     let payload = match entry.payload {
         EntryPayload::Blank => Payload::Blank,
         EntryPayload::Membership(membership) => Payload::Membership(encode_membership(&membership)),
-        EntryPayload::Normal(command) => Payload::Command(decode_command(command.0)?),
+        EntryPayload::Normal(command) => Payload::Command(decode_command(command.bytes)?),
     };
     Ok(state_machine::Entry { id: log_id_from_open(&entry.log_id), payload })
 }
@@ -291,7 +295,7 @@ impl RaftStateMachine<TypeConfig> for ApplyHandle {
                 let Some(next) = entries.next().await else { break };
                 let (entry, responder) = next?;
                 if let EntryPayload::Normal(command) = &entry.payload {
-                    bytes += command.0.len();
+                    bytes += command.bytes.len();
                 }
                 batch.push(decode_open(entry)?);
                 responders.extend(responder);

@@ -2,6 +2,7 @@
 
 use futures::{Stream, StreamExt, stream::BoxStream};
 use openraft::{
+    EntryPayload,
     raft::{
         AppendEntriesRequest, AppendEntriesResponse, StreamAppendError, StreamAppendResult,
         TransferLeaderRequest, VoteRequest,
@@ -172,10 +173,17 @@ fn open_append(
     request: message::AppendRequest,
 ) -> Result<AppendEntriesRequest<TypeConfig>, Failed> {
     let entries = request.entries.into_iter().map(entry_to_open);
+    let mut entries = entries.collect::<Result<Vec<_>, _>>().map_err(failed)?;
+    for (position, trace) in request.traces {
+        let entry = usize::try_from(position).ok().and_then(|at| entries.get_mut(at));
+        if let Some(EntryPayload::Normal(command)) = entry.map(|entry| &mut entry.payload) {
+            command.trace = Some(Box::new(trace));
+        }
+    }
     Ok(AppendEntriesRequest {
         vote: vote_to_open(request.vote),
         prev_log_id: request.prev.map(log_id_to_open),
-        entries: entries.collect::<Result<_, _>>().map_err(failed)?,
+        entries,
         leader_commit: request.commit.map(log_id_to_open),
     })
 }

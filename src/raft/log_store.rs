@@ -4,15 +4,18 @@ use std::{fmt::Debug, io, ops::RangeBounds, sync::Arc};
 
 use futures::{Stream, stream};
 use openraft::{
-    LogState, RaftLogReader,
+    EntryPayload, LogState, RaftLogReader,
     entry::RaftEntry,
     storage::{IOFlushed, RaftLogStorage},
     type_config::alias::{LogIdOf, VoteOf},
 };
 
-use super::type_config::{
-    OpenEntry, TypeConfig, entry_from_open, entry_to_open, log_id_from_open, log_id_to_open,
-    vote_from_open, vote_to_open,
+use super::{
+    traced::Traced,
+    type_config::{
+        OpenEntry, TypeConfig, entry_from_open, entry_to_open, log_id_from_open, log_id_to_open,
+        vote_from_open, vote_to_open,
+    },
 };
 use crate::{log::Log, storage::off_thread, types::LogId};
 
@@ -30,11 +33,12 @@ type Durable = Arc<dyn Fn() -> Option<LogId> + Send + Sync>;
 pub(crate) struct LogStore {
     log: Log,
     durable: Durable,
+    traced: Traced,
 }
 
 impl LogStore {
-    pub(crate) fn new(log: Log, durable: Durable) -> LogStore {
-        LogStore { log, durable }
+    pub(crate) fn new(log: Log, durable: Durable, traced: Traced) -> LogStore {
+        LogStore { log, durable, traced }
     }
 
     async fn read(&self, start: u64, end: u64) -> io::Result<Vec<OpenEntry>> {
@@ -146,8 +150,21 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         I: IntoIterator<Item = OpenEntry> + Send,
         I::IntoIter: Send,
     {
-        let entries = entries.into_iter().map(entry_from_open).collect();
-        self.log.append(entries, Box::new(move |result| callback.io_completed(result)));
+        let mut spans = Vec::new();
+        let begin = |mut entry: OpenEntry| {
+            if let EntryPayload::Normal(command) = &mut entry.payload
+                && let Some(trace) = command.trace.take()
+            {
+                spans.push(self.traced.append(log_id_from_open(&entry.log_id), *trace));
+            }
+            entry_from_open(entry)
+        };
+        let entries = entries.into_iter().map(begin).collect();
+        let flushed = move |result| {
+            drop(spans);
+            callback.io_completed(result);
+        };
+        self.log.append(entries, Box::new(flushed));
         Ok(())
     }
 

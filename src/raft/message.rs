@@ -13,7 +13,7 @@ use fields::Fields;
 
 use crate::{
     log::Entry,
-    types::{LogId, MemberId, Vote},
+    types::{LogId, MemberId, TraceContext, Vote},
 };
 
 /// Everything that can be in a frame once a connection is established.
@@ -71,6 +71,9 @@ pub struct AppendRequest {
     pub prev: Option<LogId>,
     pub entries: Vec<Entry>,
     pub commit: Option<LogId>,
+    /// Positions of entries whose traces are recorded, with the spans that follow-up work belongs
+    /// to. Only for members that know of it.
+    pub traces: Vec<(u32, TraceContext)>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -204,10 +207,14 @@ mod kind {
     pub(super) const VACANCY_REPLY: u8 = 17;
     pub(super) const CONFIRM: u8 = 18;
     pub(super) const CONFIRM_REPLY: u8 = 19;
+    /// From format 2 on.
+    pub(super) const APPEND_TRACED: u8 = 20;
 }
 
 /// Encoded size of an entry with an empty payload: log id, kind, length.
 const ENTRY_BYTES: usize = 24 + 1 + 4;
+/// Encoded size of a trace with its position.
+const TRACE_BYTES: usize = 4 + TraceContext::BYTES;
 /// No message but an append's entries has more fixed fields than this.
 const FIXED_BYTES_MAX: usize = 128;
 
@@ -215,7 +222,8 @@ impl AppendRequest {
     /// About how much the request takes up in memory and on the wire.
     pub fn bytes(&self) -> usize {
         let entry = |entry: &Entry| ENTRY_BYTES + entry.payload.len();
-        FIXED_BYTES_MAX + self.entries.iter().map(entry).sum::<usize>()
+        let traces = self.traces.len() * TRACE_BYTES;
+        FIXED_BYTES_MAX + traces + self.entries.iter().map(entry).sum::<usize>()
     }
 }
 
@@ -255,7 +263,8 @@ impl Message {
         match self {
             Message::Ping => kind::PING,
             Message::Pong => kind::PONG,
-            Message::Request(Request::Append(_)) => kind::APPEND,
+            Message::Request(Request::Append(append)) if append.traces.is_empty() => kind::APPEND,
+            Message::Request(Request::Append(_)) => kind::APPEND_TRACED,
             Message::Request(Request::Vote(_)) => kind::VOTE,
             Message::Request(Request::Transfer(_)) => kind::TRANSFER,
             Message::Request(Request::Vacancy(_)) => kind::VACANCY,
@@ -317,6 +326,7 @@ impl Message {
 fn encode_request(request: &Request, out: &mut BytesMut) {
     match request {
         Request::Append(append) => {
+            put_traces(out, &append.traces);
             put_vote(out, append.vote);
             put_optional_log_id(out, append.prev);
             put_optional_log_id(out, append.commit);
@@ -378,6 +388,19 @@ fn encode_reply(reply: &Reply, out: &mut BytesMut) {
         Reply::Call(answer) => out.put_slice(answer),
         Reply::Snapshot(reply) => put_vote(out, reply.vote),
         Reply::Failed(Failed(reason)) => out.put_slice(reason.as_bytes()),
+    }
+}
+
+/// What makes an append one with traces stands first, since its entries have no end of their own.
+fn put_traces(out: &mut BytesMut, traces: &[(u32, TraceContext)]) {
+    if traces.is_empty() {
+        return;
+    }
+    let count = u32::try_from(traces.len()).expect("no more than there are entries");
+    out.put_u32_le(count);
+    for (position, trace) in traces {
+        out.put_u32_le(*position);
+        out.put_slice(&trace.encode());
     }
 }
 

@@ -38,12 +38,13 @@ use super::{
     apply::SnapshotData,
     message::{self, AppendReply, Reply, Request, TransferReply},
     peers::{PeerError, Peers},
+    traced::{Traced, Unanswered},
     type_config::{
         TypeConfig, encode_stored_membership, entry_from_open, log_id_from_open, log_id_to_open,
         vote_from_open, vote_to_open,
     },
 };
-use crate::{storage, types::MemberId};
+use crate::{storage, telemetry::traces, types::MemberId};
 
 type OpenError = RPCError<TypeConfig>;
 type Replies<'s> = BoxStream<'s, Result<StreamAppendResult<TypeConfig>, OpenError>>;
@@ -54,10 +55,10 @@ const CHUNKS_AHEAD: usize = 2;
 
 /// Makes openraft's ways to other members.
 pub(crate) struct Outgoing {
-    pub(crate) peers: Peers,
-    /// How long votes and the like may take.
-    pub(crate) timeout: Duration,
-    pub(crate) snapshots_sent: SnapshotsSent,
+    peers: Peers,
+    timeout: Duration,
+    snapshots_sent: SnapshotsSent,
+    traced: Traced,
 }
 
 /// Counts the snapshots that are being sent. Clones share the count.
@@ -91,6 +92,7 @@ pub(crate) struct Way {
     lane: Lane,
     timeout: Duration,
     snapshots_sent: SnapshotsSent,
+    traced: Traced,
 }
 
 #[derive(Clone, Copy)]
@@ -102,9 +104,21 @@ enum Lane {
 }
 
 impl Outgoing {
+    /// `timeout` is how long votes and the like may take.
+    pub(crate) fn new(
+        peers: Peers,
+        timeout: Duration,
+        snapshots_sent: &SnapshotsSent,
+        traced: &Traced,
+    ) -> Outgoing {
+        let (snapshots_sent, traced) = (snapshots_sent.clone(), traced.clone());
+        Outgoing { peers, timeout, snapshots_sent, traced }
+    }
+
     fn way(&self, to: u64, lane: Lane) -> Way {
         let (peers, snapshots_sent) = (self.peers.clone(), self.snapshots_sent.clone());
-        Way { peers, to: MemberId(to), lane, timeout: self.timeout, snapshots_sent }
+        let (timeout, traced) = (self.timeout, self.traced.clone());
+        Way { peers, to: MemberId(to), lane, timeout, snapshots_sent, traced }
     }
 }
 
@@ -245,15 +259,23 @@ impl Way {
             };
             // Ends with the receiver: sending then fails.
             let mut requests = once(ready(first)).chain(input);
+            let (traced, to) = (self.traced.clone(), self.to);
+            let unanswered = Arc::new(Unanswered::default());
+            let sent = unanswered.clone();
             let pump = AbortOnDrop(tokio::spawn(async move {
                 while let Some(request) = requests.next().await {
-                    if sender.send(append_request(request)).await.is_err() {
+                    let mut request = append_request(request);
+                    add_traces(&mut request, to, &traced, &sent);
+                    if sender.send(request).await.is_err() {
                         break;
                     }
                 }
             }));
             let replies = receiver.map(move |reply| {
                 let _ = &pump;
+                if let Ok(AppendReply::Accepted(Some(matching))) = &reply {
+                    unanswered.answered(matching.index);
+                }
                 reply.map(append_result).map_err(open_error)
             });
             Some(replies.boxed())
@@ -310,6 +332,23 @@ fn append_request(request: AppendEntriesRequest<TypeConfig>) -> message::AppendR
         prev: request.prev_log_id.as_ref().map(log_id_from_open),
         entries: request.entries.into_iter().map(entry_from_open).collect(),
         commit: request.leader_commit.as_ref().map(log_id_from_open),
+        traces: Vec::new(),
+    }
+}
+
+/// Begins the spans of sending those entries whose traces are recorded, and sends these along.
+fn add_traces(
+    request: &mut message::AppendRequest,
+    to: MemberId,
+    traced: &Traced,
+    sent: &Unanswered,
+) {
+    for sending in traced.replicate(request.entries.iter().map(|entry| entry.id)) {
+        request.traces.push((sending.position, sending.context));
+        if !sending.span.is_none() {
+            traces::set(&sending.span, "to", to.to_string());
+            sent.sent(sending.id.index, sending.span);
+        }
     }
 }
 
@@ -413,7 +452,14 @@ mod tests {
             seed: 1,
         });
         let snapshots_sent = SnapshotsSent::default();
-        Way { peers, to: MemberId(to), lane, timeout: Duration::from_secs(1), snapshots_sent }
+        Way {
+            peers,
+            to: MemberId(to),
+            lane,
+            timeout: Duration::from_secs(1),
+            snapshots_sent,
+            traced: Default::default(),
+        }
     }
 
     /// openraft pauses inside of its stream of requests, so who does not take one gets no pause.

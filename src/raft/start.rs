@@ -17,7 +17,9 @@ use super::{
     outgoing::{Outgoing, SnapshotsSent},
     participants::Participants,
     peers::Peers,
-    runtime, watch_metrics,
+    runtime,
+    traced::Traced,
+    watch_metrics,
     workers::Workers,
 };
 use crate::{
@@ -83,6 +85,7 @@ impl Raft {
         if let Some(id) = machine.position().applied {
             applied.advance(id.index);
         }
+        let traced = Traced::default();
         let mut applier = Applier {
             machine,
             storage: parts.storage.clone(),
@@ -91,6 +94,7 @@ impl Raft {
             outlet: parts.outlet,
             in_force: parts.in_force,
             gaps: Gaps::Refused,
+            traced: traced.clone(),
         };
         applier.catch_up(&parts.log)?;
         let (_, membership) = open_position(applier.machine.position().clone())?;
@@ -101,13 +105,10 @@ impl Raft {
         parts.workers.run("log", parts.writer.run())?;
 
         let snapshots_sent = SnapshotsSent::default();
-        let outgoing = Outgoing {
-            peers: parts.peers.clone(),
-            timeout: parts.timing.heartbeat * 5,
-            snapshots_sent: snapshots_sent.clone(),
-        };
+        let timeout = parts.timing.heartbeat * 5;
+        let outgoing = Outgoing::new(parts.peers.clone(), timeout, &snapshots_sent, &traced);
         let durable = parts.storage.clone();
-        let store = LogStore::new(parts.log, Arc::new(move || durable.durable()));
+        let store = LogStore::new(parts.log, Arc::new(move || durable.durable()), traced);
         let built = OpenRaft::build(parts.id.0, Arc::new(config), outgoing, store, handle);
         let built = runtime::seeded(parts.seed, built).await;
         let open = built.map_err(|fatal| StartError::Raft(fatal.to_string()))?;

@@ -14,7 +14,7 @@ use openraft::{
 use super::runtime::SeededTokio;
 use crate::{
     log,
-    types::{LogId, MemberId, Vote},
+    types::{LogId, MemberId, TraceContext, Vote},
 };
 
 openraft::declare_raft_types!(
@@ -28,11 +28,21 @@ openraft::declare_raft_types!(
 
 /// An encoded `orrery.Command`.
 #[derive(Clone, PartialEq, Eq)]
-pub(crate) struct EncodedCommand(pub(crate) Bytes);
+pub(crate) struct EncodedCommand {
+    pub(crate) bytes: Bytes,
+    /// Until the entry is in the log, if its trace is recorded. Boxed because few are.
+    pub(crate) trace: Option<Box<TraceContext>>,
+}
+
+impl EncodedCommand {
+    pub(crate) fn new(bytes: Bytes) -> EncodedCommand {
+        EncodedCommand { bytes, trace: None }
+    }
+}
 
 impl fmt::Debug for EncodedCommand {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "command of {} bytes", self.0.len())
+        write!(f, "command of {} bytes", self.bytes.len())
     }
 }
 
@@ -71,7 +81,7 @@ pub(crate) fn entry_from_open(entry: OpenEntry) -> log::Entry {
     let id = log_id_from_open(&entry.log_id);
     let (kind, payload) = match entry.payload {
         EntryPayload::Blank => (log::EntryKind::Blank, Bytes::new()),
-        EntryPayload::Normal(command) => (log::EntryKind::Command, command.0),
+        EntryPayload::Normal(command) => (log::EntryKind::Command, command.bytes),
         EntryPayload::Membership(membership) => {
             (log::EntryKind::Membership, encode_membership(&membership))
         }
@@ -84,7 +94,7 @@ pub(crate) fn entry_from_open(entry: OpenEntry) -> log::Entry {
 pub(crate) fn entry_to_open(entry: log::Entry) -> Result<OpenEntry, BadMembership> {
     let payload = match entry.kind {
         log::EntryKind::Blank => EntryPayload::Blank,
-        log::EntryKind::Command => EntryPayload::Normal(EncodedCommand(entry.payload)),
+        log::EntryKind::Command => EntryPayload::Normal(EncodedCommand::new(entry.payload)),
         log::EntryKind::Membership => EntryPayload::Membership(decode_membership(entry.payload)?),
     };
     Ok(OpenEntry::new(log_id_to_open(entry.id), payload))

@@ -101,7 +101,7 @@ fn callers_are_the_last_folder_and_the_file() {
 fn a_panic_anywhere_is_a_fatal_line_and_ends_the_process() {
     const CHILD: &str = "ORRERY_TEST_PANICS";
     if std::env::var_os(CHILD).is_some() {
-        start(Level::Fatal);
+        start(Level::Fatal, None);
         let _ = std::thread::spawn(|| panic!("boom {}", 7)).join();
         println!("still there");
         return;

@@ -113,7 +113,8 @@ async fn watch_a_partition(note: impl Fn(&str)) {
     }
     note("connected");
     let (sender, mut replies) = peers.append_stream(two).await.unwrap();
-    let append = |vote| AppendRequest { vote, prev: None, entries: vec![], commit: None };
+    let append =
+        |vote| AppendRequest { vote, prev: None, entries: vec![], commit: None, traces: vec![] };
     let vote = orrery::types::Vote { term: 1, node: 1, committed: true };
     sender.send(append(vote)).await.unwrap();
     assert_eq!(replies.next().await, Some(Ok(AppendReply::Accepted(None))));

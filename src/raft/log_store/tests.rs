@@ -40,12 +40,13 @@ impl StoreBuilder<TypeConfig, LogStore, ApplyHandle> for Builder {
             applied: Applied::default(),
             outlet: Box::new(drop),
             gaps: Gaps::Allowed,
+            traced: Default::default(),
         };
         // The suite purges what it never applied.
         let durable = Arc::new(|| Some(LogId { term: u64::MAX, node: u64::MAX, index: u64::MAX }));
         let (handle, applying) = applier.split();
         tokio::spawn(applying);
-        Ok(((), LogStore::new(log, durable), handle))
+        Ok(((), LogStore::new(log, durable, Default::default()), handle))
     }
 }
 

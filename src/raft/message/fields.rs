@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     log::{Entry, EntryKind},
-    types::{LogId, MemberId, Vote},
+    types::{LogId, MemberId, TraceContext, Vote},
 };
 
 /// What is left of a payload, read field by field.
@@ -20,7 +20,11 @@ impl Fields {
         Ok(match kind {
             kind::PING => Message::Ping,
             kind::PONG => Message::Pong,
-            kind::APPEND => Message::Request(Request::Append(self.append()?)),
+            kind::APPEND => Message::Request(Request::Append(self.append(Vec::new())?)),
+            kind::APPEND_TRACED => {
+                let traces = self.traces()?;
+                Message::Request(Request::Append(self.append(traces)?))
+            }
             kind::VOTE => Message::Request(Request::Vote(VoteRequest {
                 vote: self.vote()?,
                 last: self.optional_log_id()?,
@@ -81,14 +85,32 @@ impl Fields {
         })
     }
 
-    fn append(&mut self) -> Result<AppendRequest, Error> {
+    /// At least one, or the message would have another kind.
+    fn traces(&mut self) -> Result<Vec<(u32, TraceContext)>, Error> {
+        let count = self.u32()?;
+        if count == 0 {
+            return Err(Error::Value);
+        }
+        let mut traces = Vec::new();
+        for _ in 0..count {
+            let position = self.u32()?;
+            if self.0.len() < TraceContext::BYTES {
+                return Err(Error::Short);
+            }
+            let context = self.0.split_to(TraceContext::BYTES);
+            traces.push((position, TraceContext::decode(&context).ok_or(Error::Value)?));
+        }
+        Ok(traces)
+    }
+
+    fn append(&mut self, traces: Vec<(u32, TraceContext)>) -> Result<AppendRequest, Error> {
         let (vote, prev) = (self.vote()?, self.optional_log_id()?);
         let commit = self.optional_log_id()?;
         let mut entries = Vec::new();
         while self.0.has_remaining() {
             entries.push(self.entry()?);
         }
-        Ok(AppendRequest { vote, prev, entries, commit })
+        Ok(AppendRequest { vote, prev, entries, commit, traces })
     }
 
     fn entry(&mut self) -> Result<Entry, Error> {

@@ -31,12 +31,20 @@ fn entry() -> impl Strategy<Value = Entry> {
     (log_id(), kind, payload()).prop_map(|(id, kind, payload)| Entry { id, kind, payload })
 }
 
+fn trace() -> impl Strategy<Value = (u32, TraceContext)> {
+    (any::<u32>(), any::<[u8; 24]>()).prop_filter_map("ids are not zero", |(position, ids)| {
+        Some((position, TraceContext::decode(&ids)?))
+    })
+}
+
 fn request() -> impl Strategy<Value = Request> {
     let last = || option::of(log_id());
     prop_oneof![
-        (vote(), last(), vec(entry(), 0..5), last()).prop_map(|(vote, prev, entries, commit)| {
-            Request::Append(AppendRequest { vote, prev, entries, commit })
-        }),
+        (vote(), last(), vec(entry(), 0..5), last(), vec(trace(), 0..3)).prop_map(
+            |(vote, prev, entries, commit, traces)| {
+                Request::Append(AppendRequest { vote, prev, entries, commit, traces })
+            }
+        ),
         (vote(), last(), any::<bool>(), any::<bool>()).prop_map(
             |(vote, last, pre_vote, leadership_transfer)| {
                 Request::Vote(VoteRequest { vote, last, pre_vote, leadership_transfer })
@@ -131,7 +139,8 @@ fn an_entry_shares_the_received_frame() {
         payload: Bytes::from(vec![7; 100]),
     };
     let vote = Vote { term: 1, node: 2, committed: true };
-    let append = AppendRequest { vote, prev: None, entries: vec![entry], commit: None };
+    let entries = vec![entry];
+    let append = AppendRequest { vote, prev: None, entries, commit: None, traces: vec![] };
     let message = Message::Request(Request::Append(append));
     let payload = encoded(&message);
     let received = payload.as_ptr_range();
@@ -158,4 +167,9 @@ fn what_is_wrong_is_said() {
     check(kind::FAILED, b"\xff", Error::Value);
     check(kind::TRANSFER_REPLY, b"\x02", Error::Value);
     check(kind::VOTE_REPLY, &[2; 30], Error::Value);
+    check(kind::APPEND_TRACED, &[0; 4], Error::Value);
+    check(kind::APPEND_TRACED, &[1; 31], Error::Short);
+    const IDS_OF_ZERO: &[u8] =
+        b"\x01\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
+    check(kind::APPEND_TRACED, IDS_OF_ZERO, Error::Value);
 }

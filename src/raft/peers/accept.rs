@@ -129,6 +129,7 @@ async fn hear(
         }
     };
     let answer = Answer {
+        format: handshake::FORMAT,
         incarnation: shared.options.identity.incarnation,
         verdict: verdict.as_ref().map(|_| ()).map_err(Refusal::clone),
     };

@@ -77,7 +77,7 @@ impl Dialer {
             PeerError::Refused(refusal)
         })?;
         self.gate.admit(self.target, answer.incarnation).map_err(PeerError::Unrecognised)?;
-        Ok(Wire::new(stream, BytesMut::new(), self.terms))
+        Ok(Wire::new(stream, BytesMut::new(), self.terms).speaking(answer.format))
     }
 }
 

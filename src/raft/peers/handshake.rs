@@ -8,6 +8,15 @@
 //! ```
 //! Numbers are little-endian. What comes before `cluster` in the hello, and the whole answer, stay
 //! as they are in every later format, so that members of different formats can tell each other so.
+//!
+//! A hello has the oldest format whose readers understand it, an answer the newest one that its
+//! sender speaks. So the dialler, which asks all the questions, knows what it may ask, and members
+//! of two releases work together.
+//!
+//! | format | adds |
+//! | --- | --- |
+//! | 1 | |
+//! | 2 | appends with traces |
 
 use std::io;
 
@@ -22,7 +31,11 @@ use crate::{
 /// No text protocol begins with a zero byte.
 pub(crate) const MAGIC: &[u8; 8] = b"\0orrery\n";
 /// What this code speaks on a connection: the frames and all messages in them.
-pub(super) const FORMAT: u16 = 1;
+pub(super) const FORMAT: u16 = 2;
+/// The oldest format that has our hello, and what may be said to anybody.
+pub(super) const FORMAT_OLDEST: u16 = 1;
+/// From this format on traces travel with appends.
+pub(super) const FORMAT_TRACED: u16 = 2;
 
 const PREFIX_BYTES: usize = 8 + 2 + 2;
 const BODY_BYTES: usize = 4 * 8 + 1 + 4;
@@ -151,7 +164,7 @@ impl Hello {
     pub(crate) fn encode(&self) -> BytesMut {
         let mut out = BytesMut::with_capacity(PREFIX_BYTES + BODY_BYTES + CRC_BYTES);
         out.put_slice(MAGIC);
-        out.put_u16_le(FORMAT);
+        out.put_u16_le(FORMAT_OLDEST);
         out.put_u16_le(BODY_BYTES as u16);
         out.put_u64_le(self.cluster.0);
         out.put_u64_le(self.member.0);
@@ -183,9 +196,11 @@ impl Hello {
     }
 }
 
-/// What the dialled member says: its incarnation, and whether the dialler may go on.
+/// What the dialled member says: what it speaks, its incarnation, and whether the dialler may go
+/// on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Answer {
+    pub(crate) format: u16,
     pub(crate) incarnation: u64,
     pub(crate) verdict: Result<(), Refusal>,
 }
@@ -199,7 +214,7 @@ impl Answer {
         reason.truncate(reason.floor_char_boundary(REASON_BYTES_MAX));
         let mut out = BytesMut::with_capacity(ANSWER_BYTES + reason.len() + CRC_BYTES);
         out.put_slice(MAGIC);
-        out.put_u16_le(FORMAT);
+        out.put_u16_le(self.format);
         out.put_u8(code);
         out.put_u64_le(self.incarnation);
         out.put_u16_le(reason.len() as u16);
@@ -213,7 +228,7 @@ impl Answer {
         let mut answer = vec![0; ANSWER_BYTES];
         stream.read_exact(&mut answer).await?;
         let mut fields = answer.strip_prefix(MAGIC).ok_or_else(|| bad("not a peer's port"))?;
-        let _format = fields.get_u16_le();
+        let format = fields.get_u16_le();
         let (code, incarnation) = (fields.get_u8(), fields.get_u64_le());
         let length = usize::from(fields.get_u16_le());
         if length > REASON_BYTES_MAX {
@@ -231,7 +246,7 @@ impl Answer {
                 Err(Refusal::from_wire(code, reason))
             }
         };
-        Ok(Answer { incarnation, verdict })
+        Ok(Answer { format, incarnation, verdict })
     }
 }
 
@@ -312,7 +327,7 @@ mod tests {
             Refusal::Other("because".into()),
         ];
         for verdict in refusals.into_iter().map(Err).chain([Ok(())]) {
-            let answer = Answer { incarnation: 7, verdict };
+            let answer = Answer { format: 3, incarnation: 7, verdict };
             let mut stream: Stream = Box::new(delivering(&answer.encode()));
             assert_eq!(Answer::read(&mut stream).await.unwrap(), answer);
         }
@@ -320,7 +335,8 @@ mod tests {
 
     #[tokio::test]
     async fn an_answer_that_is_none_is_an_error() {
-        let whole = Answer { incarnation: 7, verdict: Err(Refusal::WrongTarget) }.encode();
+        let refusal = Err(Refusal::WrongTarget);
+        let whole = Answer { format: FORMAT, incarnation: 7, verdict: refusal }.encode();
         let mut damaged = whole.clone();
         damaged[10] ^= 1;
         for bytes in [&damaged[..], &whole[..whole.len() - 1], b"HTTP/1.1 400 Bad Request\r\n\r\n"]

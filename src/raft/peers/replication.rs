@@ -337,7 +337,10 @@ impl Active {
         !self.complete && self.in_flight_bytes < WINDOW_BYTES
     }
 
-    fn send(&mut self, number: u32, request: AppendRequest, writer: &mut Writer) {
+    fn send(&mut self, number: u32, mut request: AppendRequest, writer: &mut Writer) {
+        if !writer.takes_traces() {
+            request.traces = Vec::new();
+        }
         let slot = self.slot.take().expect("a request is taken only once there is a slot for it");
         let bytes = request.bytes();
         writer.put(frame_id(number, self.next), &Message::Request(Request::Append(request)));

@@ -24,7 +24,7 @@ use super::{
 use crate::{
     log::{Entry, EntryKind},
     raft::{frame::PAYLOAD_BYTES_MAX, network::Sockets},
-    types::{LogId, Vote},
+    types::{LogId, TraceContext, Vote},
 };
 
 const CLUSTER: ClusterId = ClusterId(0xc);
@@ -45,7 +45,7 @@ fn append_request(index: u64, payload_bytes: usize) -> AppendRequest {
         kind: EntryKind::Command,
         payload: Bytes::from(vec![index as u8; payload_bytes]),
     };
-    AppendRequest { vote: VOTE, prev: None, entries: vec![entry], commit: None }
+    AppendRequest { vote: VOTE, prev: None, entries: vec![entry], commit: None, traces: vec![] }
 }
 
 /// Lets everybody in whose incarnation is ten times its id, and those it was told not to.

@@ -8,6 +8,7 @@ use tokio::{
     time::{Interval, MissedTickBehavior, interval},
 };
 
+use super::handshake::{FORMAT_OLDEST, FORMAT_TRACED};
 use crate::raft::{
     frame::{self, Decoder},
     message::{self, Message},
@@ -77,8 +78,15 @@ impl Wire {
                 unflushed: false,
                 held_up: false,
                 advanced: false,
+                format: FORMAT_OLDEST,
             },
         }
+    }
+
+    /// The other side has said that it speaks this format.
+    pub(super) fn speaking(mut self, format: u16) -> Wire {
+        self.writer.format = format;
+        self
     }
 }
 
@@ -115,9 +123,16 @@ pub(super) struct Writer {
     /// The last write took only a part.
     held_up: bool,
     advanced: bool,
+    /// What the other side is known to speak.
+    format: u16,
 }
 
 impl Writer {
+    /// Does the other side know of traces?
+    pub(super) fn takes_traces(&self) -> bool {
+        self.format >= FORMAT_TRACED
+    }
+
     /// Encodes the message, to be written by the next `drain`.
     pub(super) fn put(&mut self, id: u64, message: &Message) {
         frame::encode(&mut self.out, self.group, message.kind(), id, |out| message.encode(out));

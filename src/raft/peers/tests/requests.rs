@@ -6,7 +6,10 @@ use tokio::{
 };
 
 use super::*;
-use crate::raft::{network::Network, peers::handshake::Answer};
+use crate::raft::{
+    network::Network,
+    peers::handshake::{Answer, FORMAT},
+};
 
 fn bytes(text: &'static str) -> Bytes {
     Bytes::from_static(text.as_bytes())
@@ -22,7 +25,8 @@ async fn each_request_gets_its_reply() {
     let vote = VoteRequest { vote: VOTE, last, pre_vote, leadership_transfer };
     let reply = VoteReply { vote: VOTE, granted: true, last };
     check(Request::Vote(vote), Reply::Vote(reply)).await;
-    let heartbeat = AppendRequest { vote: VOTE, prev: None, entries: vec![], commit: last };
+    let heartbeat =
+        AppendRequest { vote: VOTE, prev: None, entries: vec![], commit: last, traces: vec![] };
     check(Request::Append(heartbeat), Reply::Append(AppendReply::Accepted(last))).await;
     let transfer = TransferRequest { from: VOTE, to: two.id, last: None };
     let refused = TransferReply::Refused("no log".to_owned());
@@ -182,12 +186,18 @@ async fn a_removed_member_is_cut_off() {
 
 /// Lets one member in as member 2 would and says nothing more.
 pub(super) async fn mute_member() -> (PeerUrl, tokio::task::JoinHandle<TcpStream>) {
+    mute_member_speaking(FORMAT).await
+}
+
+pub(super) async fn mute_member_speaking(
+    format: u16,
+) -> (PeerUrl, tokio::task::JoinHandle<TcpStream>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
     let accepted = tokio::spawn(async move {
         let (mut stream, _) = listener.accept().await.unwrap();
         stream.read_buf(&mut Vec::with_capacity(256)).await.unwrap();
-        let welcome = Answer { incarnation: 20, verdict: Ok(()) };
+        let welcome = Answer { format, incarnation: 20, verdict: Ok(()) };
         stream.write_all(&welcome.encode()).await.unwrap();
         stream
     });

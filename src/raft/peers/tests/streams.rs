@@ -1,6 +1,11 @@
 //! Append streams on the replication lane.
 
-use super::{requests::mute_member, *};
+use tokio::io::AsyncReadExt;
+
+use super::{
+    requests::{mute_member, mute_member_speaking},
+    *,
+};
 use crate::raft::peers::replication::{WINDOW_BYTES, WINDOW_MESSAGES};
 
 async fn next(replies: &mut AppendReceiver) -> Option<Result<AppendReply, PeerError>> {
@@ -119,16 +124,21 @@ async fn a_stream_without_replies_is_dead() {
     sender.send(append_request(3, 10)).await.unwrap_err();
 }
 
+/// The mute one takes one connection: the urgent lane must be busy elsewhere meanwhile.
+async fn meet_mute_member(one: &Node, url: PeerUrl) -> tokio::net::TcpStream {
+    let urgent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let silent = format!("http://{}", urgent.local_addr().unwrap()).parse().unwrap();
+    one.peers.set_addresses(MemberId(2), vec![silent]);
+    let (busy, _) = urgent.accept().await.unwrap();
+    one.peers.set_addresses(MemberId(2), vec![url]);
+    busy
+}
+
 #[tokio::test]
 async fn a_stream_to_a_mute_member_is_dead() {
     let one = Node::start(1).await;
     let (url, accepted) = mute_member().await;
-    let urgent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let silent = format!("http://{}", urgent.local_addr().unwrap()).parse().unwrap();
-    // The mute one takes one connection: the urgent lane must be busy elsewhere meanwhile.
-    one.peers.set_addresses(MemberId(2), vec![silent]);
-    urgent.accept().await.unwrap();
-    one.peers.set_addresses(MemberId(2), vec![url]);
+    let _urgent = meet_mute_member(&one, url).await;
     let (sender, mut replies) = one.peers.append_stream(MemberId(2)).await.unwrap();
     for index in 0..8 {
         sender.send(append_request(index, 1 << 20)).await.unwrap();
@@ -228,4 +238,27 @@ async fn a_large_append_shares_its_frame_and_arrives_whole() {
     sender.send(append_request(1, 5 << 20)).await.unwrap();
     assert_eq!(next(&mut replies).await, accepted(1));
     assert_eq!(two.handler.bytes_seen.load(Ordering::SeqCst), 5 << 20);
+}
+
+/// A frame's kind stands behind its length, checksum and group.
+const KIND_AT: usize = 12;
+
+#[tokio::test]
+async fn traces_go_to_members_that_know_of_them() {
+    async fn check(format: u16, kind: u8) {
+        let one = Node::start(1).await;
+        let (url, accepted) = mute_member_speaking(format).await;
+        let _urgent = meet_mute_member(&one, url).await;
+        let (sender, _replies) = one.peers.append_stream(MemberId(2)).await.unwrap();
+        let trace = TraceContext::decode(&[7; TraceContext::BYTES]).unwrap();
+        let request = AppendRequest { traces: vec![(0, trace)], ..append_request(1, 10) };
+        sender.send(request).await.unwrap();
+        let mut stream = timeout(LONG, accepted).await.unwrap().unwrap();
+        let mut header = [0; KIND_AT + 1];
+        timeout(LONG, stream.read_exact(&mut header)).await.unwrap().unwrap();
+        assert_eq!(header[KIND_AT], kind, "to a member of format {format}");
+    }
+    check(1, 3).await;
+    check(2, 20).await;
+    check(3, 20).await;
 }
