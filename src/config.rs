@@ -7,6 +7,7 @@ mod duration;
 mod error;
 mod flags;
 mod help;
+mod http;
 mod raw;
 mod url;
 
@@ -14,6 +15,7 @@ use std::{fmt, path::PathBuf, time::Duration};
 
 pub use cluster::{ClusterState, Founding};
 pub use error::Error;
+pub use http::{Http, Metrics};
 pub use url::{Address, ListenUrl, Place, Url};
 
 use crate::{telemetry, tls};
@@ -33,6 +35,7 @@ pub struct Config {
     pub clients: Listeners,
     /// Where `/metrics` and `/health` are served besides the clients' listeners.
     pub metrics_listen: Vec<ListenUrl>,
+    pub http: Http,
     /// The cluster that a member without data founds or joins.
     pub founding: Founding,
     /// Whether `--initial-cluster-token` was set, so that it can be held against existing data.

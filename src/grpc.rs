@@ -28,6 +28,7 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
+pub(crate) use self::gate::is_grpc;
 use self::{
     client::Services,
     cluster::Cluster,

@@ -1,6 +1,9 @@
 //! One port for everything a client asks: gRPC over HTTP/2, and the pages for people, probes and
 //! Prometheus over HTTP/1.1 or HTTP/2, with TLS and without.
 
+mod access;
+mod debug;
+mod gateway;
 mod health;
 mod metrics;
 mod process;
@@ -18,14 +21,43 @@ use axum::{
 };
 
 pub use self::{
+    access::{Access, Allowed},
+    debug::Debug,
     metrics::Metrics,
-    serve::{Listener, TlsSource, serve},
+    serve::{Front, Listener, TlsSource, serve},
 };
 use crate::{grpc::version, node::Node};
 
-/// What a client URL serves: the services of [`crate::grpc::router`] and the pages.
-pub fn router(node: &Node, grpc: Router, metrics: Arc<Metrics>) -> Router {
-    metrics_router(node, metrics).merge(version_page()).merge(grpc)
+/// What flags say of the pages of a client URL.
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub access: Access,
+    pub debug: Debug,
+    /// Whether the JSON gateway is served, for calls up to that many bytes.
+    pub gateway_message_bytes_max: Option<usize>,
+}
+
+/// The pages of a client URL, and the JSON gateway over `grpc`, the services of
+/// [`crate::grpc::router`].
+pub fn router(node: &Node, grpc: &Router, metrics: Arc<Metrics>, options: Options) -> Router {
+    let pages = metrics_router(node, metrics)
+        .merge(version_page())
+        .merge(debug::router(node, options.debug))
+        .fallback(not_found);
+    let pages = match options.gateway_message_bytes_max {
+        Some(bytes) => pages.merge(gateway::router(grpc.clone(), bytes)),
+        None => pages,
+    };
+    options.access.guard(pages)
+}
+
+/// What a URL for gRPC alone answers to everything else.
+pub fn no_pages() -> Router {
+    Router::new().fallback(not_found)
+}
+
+async fn not_found() -> Response {
+    text(StatusCode::NOT_FOUND, "404 page not found\n".to_owned())
 }
 
 /// What a `--listen-metrics-urls` URL serves: health and metrics.

@@ -8,6 +8,7 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::info;
 
+use super::doors::{Door, Doors};
 use crate::{
     cluster::ids,
     config::{Address, ClusterState, Config, ListenUrl, Place, Url},
@@ -56,8 +57,11 @@ pub(super) async fn start(
     tls: Tls,
     threads: Threads,
 ) -> anyhow::Result<Serving> {
-    let clients = bind(&config.clients.listen, "--listen-client-urls").await?;
-    let pages = bind(&config.metrics_listen, "--listen-metrics-urls").await?;
+    let bound = [
+        (Door::Clients, bind(&config.clients.listen, "--listen-client-urls").await?),
+        (Door::Pages, bind(&config.http.listen, "--listen-client-http-urls").await?),
+        (Door::Metrics, bind(&config.metrics_listen, "--listen-metrics-urls").await?),
+    ];
 
     let peer_tls = tls.peers.map(transport);
     let who = identify(&config, &data_dir, peer_tls.as_ref()).await?;
@@ -82,15 +86,15 @@ pub(super) async fn start(
         async move { metrics.count_leader_changes(leader).await }
     };
     listeners.spawn(stopping.clone().run_until_cancelled_owned(counting));
-    let router = http::router(node, services, metrics.clone());
-    let page_router = http::metrics_router(node, metrics);
+    let doors = Doors { config: &config, node, services, metrics, limits };
     let server = tls.clients.map(|tls| Arc::new(move || tls.current()) as http::TlsSource);
-    let bound = clients.into_iter().map(|bound| (bound, router.clone()));
-    let bound = bound.chain(pages.into_iter().map(|bound| (bound, page_router.clone())));
-    for ((url, listener), router) in bound {
-        info!(url, "listening for clients");
-        let tls = url.starts_with("https").then(|| server.clone()).flatten();
-        listeners.spawn(http::serve(listener, tls, router, stopping.clone()));
+    for (kind, sockets) in bound {
+        for (url, listener) in sockets {
+            info!(url, "listening for clients");
+            let tls = url.starts_with("https").then(|| server.clone()).flatten();
+            let front = doors.front(kind, tls.is_some());
+            listeners.spawn(http::serve(listener, tls, front, stopping.clone()));
+        }
     }
     Ok(Serving { member, listeners, stopping, _data_dir: data_dir })
 }

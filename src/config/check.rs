@@ -4,7 +4,7 @@ use std::{fmt::Display, time::Duration};
 
 use super::{
     AutoCompaction, ClusterState, Config, ELECTION_MS_MAX, Error, Founding, Limits, ListenUrl,
-    Listeners, QUOTA_BYTES_DEFAULT, Timing, Url, Warning, duration, raw::RawConfig, url,
+    Listeners, QUOTA_BYTES_DEFAULT, Timing, Url, Warning, duration, http, raw::RawConfig, url,
 };
 use crate::{telemetry, tls};
 
@@ -52,7 +52,8 @@ pub(crate) fn check(mut raw: RawConfig) -> Result<(Config, Vec<Warning>), Error>
     }
     let peers = listeners(&raw, &PEERS, &mut warnings)?;
     let clients = listeners(&raw, &CLIENTS, &mut warnings)?;
-    let metrics_listen = metrics_listeners(&raw, &clients)?;
+    let metrics_listen = extra_listeners(&raw, "listen-metrics-urls", &clients)?;
+    let http = http::http(&raw, &clients)?;
     let founding = founding(&raw, &name, &peers.advertise)?;
     let data_dir = match raw.text("data-dir") {
         given if raw.is_set("data-dir") && !given.is_empty() => given.to_owned(),
@@ -67,6 +68,7 @@ pub(crate) fn check(mut raw: RawConfig) -> Result<(Config, Vec<Warning>), Error>
         peers,
         clients,
         metrics_listen,
+        http,
         founding,
         token_is_set: raw.is_set("initial-cluster-token"),
         timing: timing(&raw)?,
@@ -95,7 +97,7 @@ fn unknown(raw: &RawConfig, flag: &str, known: impl Display) -> Error {
     Error::BadValue { setting: format!("--{flag}"), value, why }
 }
 
-fn urls<T>(
+pub(super) fn urls<T>(
     raw: &RawConfig,
     flag: &'static str,
     parse: impl Fn(&str) -> Result<T, url::Error>,
@@ -208,8 +210,12 @@ fn versions(raw: &RawConfig) -> Result<tls::Versions, Error> {
     }
 }
 
-fn metrics_listeners(raw: &RawConfig, clients: &Listeners) -> Result<Vec<ListenUrl>, Error> {
-    let flag = "listen-metrics-urls";
+/// Listeners besides the clients', with the clients' certificate.
+pub(super) fn extra_listeners(
+    raw: &RawConfig,
+    flag: &'static str,
+    clients: &Listeners,
+) -> Result<Vec<ListenUrl>, Error> {
     let listen = urls(raw, flag, ListenUrl::parse, |listen| listen.url.to_string())?;
     match listen.iter().find(|listener| listener.url.tls) {
         Some(listener) if clients.tls == tls::Source::None => {

@@ -140,7 +140,7 @@ impl Gate {
 }
 
 /// What etcd takes for a gRPC call; everything else goes to the pages.
-fn is_grpc(request: &Request) -> bool {
+pub(crate) fn is_grpc<B>(request: &http::Request<B>) -> bool {
     let content_type = request.headers().get(header::CONTENT_TYPE);
     request.version() == Version::HTTP_2
         && content_type.is_some_and(|it| it.as_bytes().starts_with(b"application/grpc"))
