@@ -42,7 +42,10 @@ use self::{
     metrics::Proposals,
     require_leader::Leadership,
 };
-pub use self::{limits::Limits, metrics::Metrics};
+pub use self::{
+    limits::Limits,
+    metrics::{Extent, Metrics},
+};
 use crate::{
     node::{Caller, Node},
     proto::{

@@ -3,11 +3,13 @@
 
 mod access;
 mod debug;
+mod exposition;
 mod gateway;
 mod health;
 mod metrics;
 mod process;
 mod serve;
+mod unmoved;
 
 use std::sync::Arc;
 

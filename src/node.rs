@@ -11,6 +11,7 @@ mod introduce;
 mod keeper;
 mod leases;
 mod membership;
+mod metered_files;
 mod operation;
 mod peers;
 mod propose;
@@ -30,7 +31,7 @@ pub use start::{Ended, Options, Running};
 pub use status::{Status, StatusHandle};
 
 use crate::types::{ClusterId, MemberId};
-pub use crate::watch::{Session as WatchSession, WatchHub};
+pub use crate::watch::{Counts as WatchCounts, Session as WatchSession, WatchHub};
 
 /// Who asks. Users come with authentication; until then everybody is anonymous.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -6,6 +6,7 @@ mod batch;
 mod cursor;
 mod directory;
 mod engine;
+mod observe;
 mod off_thread;
 mod snapshot;
 mod transfer;
@@ -31,6 +32,7 @@ use tables::Table;
 
 pub use batch::Batch;
 pub use cursor::Cursor;
+pub use observe::observe_writes;
 pub(crate) use off_thread::{off_thread, spawn_off_thread};
 pub use snapshot::Snapshot;
 pub use transfer::{CHUNK_BYTES, Export, Import};
@@ -133,6 +135,11 @@ impl Storage {
     /// Bytes on disk, and bytes of them that hold live data (an estimate).
     pub fn sizes(&self) -> Sizes {
         self.shared.current.load().sizes()
+    }
+
+    /// Views of the store that are open now.
+    pub fn open_snapshots(&self) -> u64 {
+        self.shared.current.load().open_snapshots()
     }
 
     /// Starts to take in a snapshot of another member. Readers and writers go on with the present

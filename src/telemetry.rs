@@ -1,6 +1,9 @@
-//! Log lines in the shape of etcd's: one JSON object a line, on standard error.
+//! Log lines in the shape of etcd's: one JSON object a line, on standard error. And what the
+//! process counts, under the names of etcd's metrics.
 
+mod histogram;
 mod line;
+mod meters;
 
 use std::{
     backtrace::{Backtrace, BacktraceStatus},
@@ -13,7 +16,9 @@ use tracing_subscriber::{
     Layer, filter::Targets, fmt::format::JsonFields, layer::SubscriberExt, util::SubscriberInitExt,
 };
 
+pub use histogram::Histogram;
 use line::{LineFormat, line, now};
+pub use meters::{METERS, Meters, Operation, Peer as PeerMeter, SnapshotWay};
 
 /// What is logged at all; each level holds those after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

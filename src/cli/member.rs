@@ -11,7 +11,7 @@ use tracing::info;
 use super::doors::{Door, Doors};
 use crate::{
     cluster::ids,
-    config::{Address, ClusterState, Config, ListenUrl, Place, Url},
+    config::{self, Address, ClusterState, Config, ListenUrl, Place, Url},
     grpc, http, log,
     node::{Ended, Identity, Limits, MembershipRules, Options, Running, data_dir::DataDir},
     proto::etcdserverpb::Member,
@@ -71,7 +71,11 @@ pub(super) async fn start(
     let (listeners, stopping) = (TaskTracker::new(), CancellationToken::new());
     let node = &member.node;
     let mut registry = Registry::default();
-    let counters = grpc::Metrics::register(&mut registry);
+    let extent = match config.http.metrics {
+        config::Metrics::Basic => grpc::Extent::Basic,
+        config::Metrics::Extensive => grpc::Extent::Extensive,
+    };
+    let counters = grpc::Metrics::register(&mut registry, extent);
     let limits = grpc::Limits {
         max_request_bytes: config.limits.max_request_bytes,
         max_txn_ops: config.limits.max_txn_ops,

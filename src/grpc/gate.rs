@@ -97,6 +97,8 @@ impl Gate {
     async fn call(&self, position: usize, request: Request, next: Next) -> Response {
         let method = &method::ALL[position];
         let call = response::Call::start(self.metrics.clone(), position);
+        let version = request.headers().get("client-api-version");
+        self.metrics.clients.count(version, method.kind.is_stream());
         if let Err(refusal) = self.admission.admit(method, request.headers()) {
             return call.answer(Status::from(refusal).into_http(), None);
         }

@@ -3,6 +3,8 @@
 mod chunks;
 mod read_only;
 
+use std::time::Instant;
+
 use futures::stream;
 use tonic::{Request, Response, Status, async_trait};
 
@@ -16,6 +18,7 @@ use crate::{
         CompactionRequest, CompactionResponse, DeleteRangeRequest, DeleteRangeResponse, PutRequest,
         PutResponse, RangeRequest, RangeResponse, TxnRequest, TxnResponse, kv_server,
     },
+    telemetry::{METERS, Operation},
     types::Revision,
 };
 
@@ -107,15 +110,39 @@ impl kv_server::Kv for Kv {
 
 impl Kv {
     async fn read(&self, range: RangeRequest) -> Result<RangeResponse, Status> {
+        let begun = Instant::now();
+        let read = self.read_fresh(range).await;
+        METERS.operations.requested(Operation::Range, read.is_ok(), begun.elapsed());
+        read
+    }
+
+    async fn read_fresh(&self, range: RangeRequest) -> Result<RangeResponse, Status> {
         let freshness = if range.serializable { Freshness::Any } else { Freshness::Linearizable };
         let view = self.reader.view(freshness).await?;
-        if range.range_end.is_empty() {
-            return Ok(view.keys().range(&range).map_err(Error::from)?);
-        }
-        aside(move || view.keys().range(&range)).await
+        let begun = Instant::now();
+        let read = if range.range_end.is_empty() {
+            view.keys().range(&range).map_err(|error| Error::from(error).into())
+        } else {
+            aside(move || view.keys().range(&range)).await
+        };
+        METERS.keys.ranges.inc();
+        METERS.operations.read(read.is_ok(), begun.elapsed());
+        read
     }
 
     async fn read_txn(&self, txn: TxnRequest, freshness: Freshness) -> Result<TxnResponse, Status> {
+        let begun = Instant::now();
+        let read = self.read_txn_fresh(txn, freshness).await;
+        METERS.operations.requested(Operation::Txn, read.is_ok(), begun.elapsed());
+        METERS.keys.ranges.inc_by(read.as_ref().map_or(0, |read| read.responses.len() as u64));
+        read
+    }
+
+    async fn read_txn_fresh(
+        &self,
+        txn: TxnRequest,
+        freshness: Freshness,
+    ) -> Result<TxnResponse, Status> {
         let view = self.reader.view(freshness).await?;
         if read_only::is_short(&txn) {
             return Ok(view.keys().txn(&txn).map_err(Error::from)?);

@@ -11,6 +11,7 @@ use crate::{
         LeaseLeasesRequest, LeaseLeasesResponse, LeaseRevokeRequest, LeaseRevokeResponse,
         LeaseStatus, LeaseTimeToLiveRequest, LeaseTimeToLiveResponse, lease_server,
     },
+    telemetry::METERS,
     types::LeaseId,
 };
 
@@ -59,7 +60,10 @@ impl lease_server::Lease for Lease {
             .into_inner()
             .map(move |request| {
                 let service = service.clone();
-                async move { service.renew(request?).await }
+                async move {
+                    let failed = |_: &Status| METERS.watch.stream_failed("lease-keepalive");
+                    service.renew(request.inspect_err(failed)?).await
+                }
             })
             .buffered(RENEWALS_IN_FLIGHT);
         Ok(Response::new(answers.boxed()))

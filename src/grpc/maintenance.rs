@@ -1,5 +1,7 @@
 //! The Maintenance service: about this one member.
 
+use std::time::Instant;
+
 use tokio_stream::Empty;
 use tonic::{Request, Response, Status, async_trait};
 
@@ -12,6 +14,7 @@ use crate::{
         HashResponse, MoveLeaderRequest, MoveLeaderResponse, SnapshotRequest, SnapshotResponse,
         StatusRequest, StatusResponse, alarm_request::AlarmAction, maintenance_server,
     },
+    telemetry::METERS,
     types::{MemberId, Revision},
 };
 
@@ -38,7 +41,12 @@ impl maintenance_server::Maintenance for Maintenance {
         let header = self.header.at(view.keys().revision());
         let found = match self.reader.hash_at_compaction(revision) {
             Some(found) => found,
-            None => aside(move || view.keys().hash_kv(revision)).await?,
+            None => {
+                let begun = Instant::now();
+                let found = aside(move || view.keys().hash_kv(revision)).await?;
+                METERS.keys.hash_kv.observe(begun.elapsed());
+                found
+            }
         };
         Ok(Response::new(HashKvResponse {
             header,
@@ -85,7 +93,9 @@ impl maintenance_server::Maintenance for Maintenance {
     async fn hash(&self, _: Request<HashRequest>) -> Result<Response<HashResponse>, Status> {
         let view = self.reader.view(Freshness::Any).await?;
         let header = self.header.at(view.keys().revision());
+        let begun = Instant::now();
         let hash = aside(move || Ok(view.checksum()?)).await?;
+        METERS.keys.hash.observe(begun.elapsed());
         Ok(Response::new(HashResponse { header, hash }))
     }
 

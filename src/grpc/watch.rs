@@ -25,6 +25,7 @@ use crate::{
         ResponseHeader, WatchRequest, WatchResponse,
         watch_server::{self, WatchServer},
     },
+    telemetry::METERS,
 };
 
 /// The shortest interval of progress notification that is taken, as in etcd.
@@ -131,10 +132,13 @@ where
                 response = self.session.next_response() => {
                     let mut response = response.map_err(node::Error::from)?;
                     (self.fill)(&mut response.header);
+                    METERS.watch.events.inc_by(response.events.len() as u64);
                     return Ok(response);
                 }
                 request = next(&mut self.requests), if listens => match request {
-                    Some(request) => self.session.request(request?),
+                    Some(request) => self.session.request(request.inspect_err(|_| {
+                        METERS.watch.stream_failed("watch");
+                    })?),
                     None => self.requests = None,
                 },
                 _ = self.interval.tick() => self.session.tick(),

@@ -1,6 +1,6 @@
 //! `/metrics`: all counters of the process, with what the node knows of itself.
 
-use std::{collections::HashSet, sync::Arc};
+use std::sync::Arc;
 
 use axum::{
     Router,
@@ -18,8 +18,9 @@ use tokio::sync::watch;
 
 use crate::{
     grpc::version,
-    http::{pages, process::Process},
-    node::{Freshness, Identity, Node, Status},
+    http::{exposition::Format, process::Process, unmoved},
+    node::{Freshness, Identity, Node, Status, WatchCounts},
+    telemetry::METERS,
     types::{MemberId, Revision},
 };
 
@@ -41,6 +42,14 @@ impl Metrics {
             leader_changes.clone(),
         );
         registry.register_collector(Box::new(Process));
+        METERS.register(&mut registry);
+        // Here the write is all that a commit is.
+        registry.register(
+            "etcd_debugging_disk_backend_commit_write_duration_seconds",
+            "Writing what a batch of entries changed",
+            METERS.disk.commit.clone(),
+        );
+        unmoved::register(&mut registry);
         Metrics { registry, gauges, leader_changes }
     }
 
@@ -69,18 +78,15 @@ impl Metrics {
             tracing::error!(%error, "metrics do not encode");
         }
         let accept = accept.and_then(|accept| accept.to_str().ok()).unwrap_or_default();
-        let (content_type, page) = if accept.contains("application/openmetrics-text") {
-            ("application/openmetrics-text; version=1.0.0; charset=utf-8", page)
-        } else {
-            ("text/plain; version=0.0.4; charset=utf-8", classic(&page))
-        };
-        ([(header::CONTENT_TYPE, content_type)], page).into_response()
+        let format = Format::accepted(accept);
+        ([(header::CONTENT_TYPE, format.content_type())], format.page(&page)).into_response()
     }
 }
 
 pub(super) fn page(node: &Node, metrics: Arc<Metrics>) -> Router {
     let state = (node.clone(), metrics);
-    pages(Router::new().route("/metrics", any(scrape)).with_state(state))
+    // By any method, as etcd has it.
+    Router::new().route("/metrics", any(scrape)).with_state(state)
 }
 
 async fn scrape(
@@ -97,6 +103,8 @@ struct Facts {
     /// `None` when the store cannot be read.
     revision: Option<Revision>,
     floor: Option<Revision>,
+    watched: WatchCounts,
+    open_views: u64,
 }
 
 impl Facts {
@@ -106,7 +114,9 @@ impl Facts {
         let view = node.reader.view(Freshness::Any).await.ok();
         let revision = view.as_ref().map(|view| view.keys().revision());
         let floor = view.as_ref().and_then(|view| view.keys().floor());
-        Facts { status, is_leader, revision, floor }
+        drop(view);
+        let (watched, open_views) = (node.watch.counts(), node.status.open_views());
+        Facts { status, is_leader, revision, floor, watched, open_views }
     }
 }
 
@@ -121,14 +131,20 @@ struct Gauges {
     used_bytes: Gauge,
     revision: Gauge,
     floor: Gauge,
+    watch_streams: Gauge,
+    watchers: Gauge,
+    slow_watchers: Gauge,
+    open_views: Gauge,
 }
 
 impl Gauges {
     fn register(registry: &mut Registry, identity: Identity) -> Gauges {
         let member = identity.member.to_string();
+        // Major and minor: patches of one minor version make one cluster.
+        let cluster = version::CLUSTER.rsplit_once('.').map_or(version::CLUSTER, |it| it.0);
         for (name, help, label, value) in [
             ("etcd_server_version", "The version that runs", "server_version", version::SERVER),
-            ("etcd_cluster_version", "Everybody's version", "cluster_version", version::CLUSTER),
+            ("etcd_cluster_version", "Everybody's version", "cluster_version", cluster),
             ("etcd_server_id", "This member's id in hexadecimal", "server_id", &member),
         ] {
             let family = Family::<[(&'static str, String); 1], Gauge>::default();
@@ -170,11 +186,23 @@ impl Gauges {
                 "etcd_debugging_mvcc_compact_revision",
                 "The revision of the last compaction, -1 before the first",
             ),
+            watch_streams: gauge("etcd_debugging_mvcc_watch_stream_total", "Streams of watchers"),
+            watchers: gauge("etcd_debugging_mvcc_watcher_total", "Watchers"),
+            slow_watchers: gauge(
+                "etcd_debugging_mvcc_slow_watcher_total",
+                "Watchers that are behind and read the store",
+            ),
+            open_views: gauge("etcd_mvcc_db_open_read_transactions", "Open views of the store"),
         }
     }
 
     fn set(&self, facts: &Facts) {
-        let Facts { status, is_leader, revision, floor } = facts;
+        let Facts { status, is_leader, revision, floor, watched, open_views } = facts;
+        let wire = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        self.watch_streams.set(wire(watched.streams));
+        self.watchers.set(wire(watched.watchers));
+        self.slow_watchers.set(wire(watched.catching_up));
+        self.open_views.set(open_views.cast_signed());
         self.has_leader.set(i64::from(status.leader.is_some()));
         self.is_leader.set(i64::from(*is_leader));
         self.is_learner.set(i64::from(status.is_learner));
@@ -188,30 +216,6 @@ impl Gauges {
             self.floor.set(floor.map_or(-1, Revision::get));
         }
     }
-}
-
-/// Prometheus's older text format, in which a counter's description bears its whole name.
-fn classic(openmetrics: &str) -> String {
-    let is_counter = |line: &str| line.starts_with("# TYPE ") && line.ends_with(" counter");
-    let counters: HashSet<&str> = openmetrics
-        .lines()
-        .filter(|line| is_counter(line))
-        .filter_map(|line| line.split(' ').nth(2))
-        .collect();
-    let mut page = String::with_capacity(openmetrics.len() + counters.len() * 2 * "_total".len());
-    for line in openmetrics.lines().filter(|line| *line != "# EOF") {
-        let mut words = line.splitn(4, ' ');
-        match (words.next(), words.next(), words.next(), words.next()) {
-            (Some("#"), Some(what), Some(name), Some(rest)) if counters.contains(name) => {
-                page += &format!("# {what} {name}_total {rest}\n");
-            }
-            _ => {
-                page += line;
-                page.push('\n');
-            }
-        }
-    }
-    page
 }
 
 #[cfg(test)]

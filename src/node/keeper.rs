@@ -21,6 +21,7 @@ use crate::{
         etcdserverpb::{LeaseCheckpoint, LeaseCheckpointRequest, LeaseRevokeRequest},
     },
     raft::Raft,
+    telemetry::METERS,
     types::LeaseId,
 };
 
@@ -161,7 +162,10 @@ impl LeaseKeeper {
             in_time.then(|| timers.queue.renew(id, now))
         });
         Some(match renewal?? {
-            Renewal::Renewed { ttl_secs } => ttl_secs,
+            Renewal::Renewed { ttl_secs } => {
+                METERS.leases.renewed.inc();
+                ttl_secs
+            }
             // What has run out stays so, even though its revocation may not have been applied yet.
             Renewal::Expired | Renewal::Unknown => 0,
         })
@@ -194,6 +198,7 @@ impl LeaseKeeper {
             (due, timers.checkpoints(now))
         });
         let Some((due, fading)) = work else { return false };
+        METERS.leases.expired.inc_by(due.len() as u64);
         let more = due.len() == REVOKE_MAX || fading.len() == CHECKPOINT_MAX;
         if !fading.is_empty() {
             let checkpoints = fading.into_iter();

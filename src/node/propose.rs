@@ -25,7 +25,9 @@ use crate::{
         command::{Command, command},
         peer::{Propose, reply, request},
     },
+    raft::meter,
     state_machine::{Applied, Reply},
+    telemetry::METERS,
     types::{MemberId, Revision},
 };
 
@@ -127,7 +129,21 @@ impl Proposer {
         caller: &Caller,
         operation: command::Operation,
     ) -> Result<Applied, Error> {
-        let deadline = Instant::now() + self.0.limits.timeout;
+        let (begun, metered) = (Instant::now(), meter::operation(&operation));
+        let outcome = self.settle(caller, operation, begun).await;
+        if let Some(operation) = metered {
+            METERS.operations.requested(operation, outcome.is_ok(), begun.elapsed());
+        }
+        outcome
+    }
+
+    async fn settle(
+        &self,
+        caller: &Caller,
+        operation: command::Operation,
+        begun: Instant,
+    ) -> Result<Applied, Error> {
+        let deadline = begun + self.0.limits.timeout;
         let operation = self.decide(operation);
         let mut command = Command {
             user: caller.user.clone(),

@@ -19,6 +19,7 @@ use crate::{
     raft::Raft,
     state_machine::View,
     storage::Storage,
+    telemetry::METERS,
     types::Revision,
 };
 
@@ -138,6 +139,13 @@ async fn make_rounds(
             Ok(_) => Err(AskError::ConnectionLost),
             Err(error) => Err(error),
         };
+        match &index {
+            Ok(_) => {}
+            Err(AskError::Timeout) => drop(METERS.reads.slow_rounds.inc()),
+            Err(AskError::NoLeader | AskError::ConnectionLost) => {
+                METERS.reads.failed_rounds.inc();
+            }
+        }
         for waiter in waiting.drain(..) {
             // A reader that has given up needs no index.
             let _ = waiter.send(index);

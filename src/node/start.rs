@@ -23,6 +23,7 @@ use crate::{
         compaction::Compactions,
         introduce::{Introduction, address_members, introduce, set_addresses},
         keeper::LeaseKeeper,
+        metered_files::MeteredFiles,
         peers::{MemberHandler, MembersGate},
         replies::Replies,
     },
@@ -34,6 +35,7 @@ use crate::{
     },
     state_machine::StateMachine,
     storage::{self, Storage},
+    telemetry::METERS,
     watch::WatchHub,
 };
 
@@ -253,7 +255,9 @@ impl Opened {
             None => storage::Place::Memory,
         };
         let storage = Storage::open(place)?;
-        let (log, writer) = Log::open(options.files.clone(), options.log.clone())?;
+        storage::observe_writes(|took| METERS.disk.commit.observe(took));
+        let files = Arc::new(MeteredFiles(options.files.clone()));
+        let (log, writer) = Log::open(files, options.log.clone())?;
         let is_new = log.state().last.is_none() && storage.durable().is_none();
         let founders = if is_new { options.founders.clone() } else { Vec::new() };
         let head = StateMachine::open(storage.clone())?.revision();

@@ -60,6 +60,11 @@ impl StatusHandle {
         }
     }
 
+    /// Views of the store that are open now.
+    pub fn open_views(&self) -> u64 {
+        self.storage.open_snapshots()
+    }
+
     /// The Raft term, for headers.
     pub fn term(&self) -> u64 {
         self.raft.leadership().borrow().term

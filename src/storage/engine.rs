@@ -17,6 +17,7 @@ use rocksdb::{
 use super::{
     Error, Place, Sizes,
     directory::Directory,
+    observe::observed,
     tables::{self, FORMAT, MetaKey, Table},
 };
 use crate::types::LogId;
@@ -203,7 +204,7 @@ impl Generation {
     pub(super) fn write(&self, batch: WriteBatch) -> Result<(), Error> {
         let mut options = WriteOptions::default();
         options.disable_wal(true);
-        self.db.write_opt(batch, &options).map_err(engine_error)?;
+        observed(|| self.db.write_opt(batch, &options)).map_err(engine_error)?;
         // A flush or compaction that failed in the background would otherwise show only once all
         // buffers are full.
         match self.db.property_int_value(properties::BACKGROUND_ERRORS).map_err(engine_error)? {
@@ -236,6 +237,11 @@ impl Generation {
             on_disk: read(properties::TOTAL_SST_FILES_SIZE) + buffered,
             in_use: read(properties::ESTIMATE_LIVE_DATA_SIZE) + buffered,
         }
+    }
+
+    /// Snapshots that are open now.
+    pub(super) fn open_snapshots(&self) -> u64 {
+        self.db.property_int_value(properties::NUM_SNAPSHOTS).ok().flatten().unwrap_or(0)
     }
 
     /// Nobody will open this generation again: its files go when its last reader does.

@@ -18,7 +18,9 @@ fn facts() -> Facts {
         sizes: Sizes { on_disk: 4096, in_use: 1024 },
         quota_bytes: 2_147_483_648,
     };
-    Facts { status, is_leader: true, revision: Revision::from_wire(17), floor: None }
+    let watched = WatchCounts { streams: 1, watchers: 5, catching_up: 2 };
+    let revision = Revision::from_wire(17);
+    Facts { status, is_leader: true, revision, floor: None, watched, open_views: 3 }
 }
 
 async fn page(metrics: &Metrics, accept: Option<&'static str>) -> (String, String) {
@@ -33,7 +35,7 @@ async fn page(metrics: &Metrics, accept: Option<&'static str>) -> (String, Strin
 async fn names_and_values_are_etcds() {
     let metrics = metrics();
     let (content_type, page) = page(&metrics, None).await;
-    assert_eq!(content_type, "text/plain; version=0.0.4; charset=utf-8");
+    assert_eq!(content_type, "text/plain; version=0.0.4; charset=utf-8; escaping=underscores");
     for line in [
         "etcd_server_has_leader 1",
         "etcd_server_is_leader 1",
@@ -44,13 +46,20 @@ async fn names_and_values_are_etcds() {
         "etcd_server_proposals_committed_total 40",
         "etcd_server_proposals_applied_total 39",
         "etcd_server_version{server_version=\"3.7.0\"} 1",
-        "etcd_cluster_version{cluster_version=\"3.7.0\"} 1",
+        "etcd_cluster_version{cluster_version=\"3.7\"} 1",
         "etcd_server_id{server_id=\"abc\"} 1",
         "etcd_server_quota_backend_bytes 2147483648",
         "etcd_mvcc_db_total_size_in_bytes 4096",
         "etcd_mvcc_db_total_size_in_use_in_bytes 1024",
         "etcd_debugging_mvcc_current_revision 17",
         "etcd_debugging_mvcc_compact_revision -1",
+        "etcd_debugging_mvcc_watch_stream_total 1",
+        "etcd_debugging_mvcc_watcher_total 5",
+        "etcd_debugging_mvcc_slow_watcher_total 2",
+        "etcd_mvcc_db_open_read_transactions 3",
+        "# TYPE etcd_disk_wal_fsync_duration_seconds histogram",
+        "# TYPE etcd_disk_wal_write_bytes_total gauge",
+        "etcd_grpc_proxy_cache_keys_total 0",
         "# TYPE process_cpu_seconds_total counter",
         "# TYPE process_resident_memory_bytes gauge",
     ] {
@@ -66,7 +75,7 @@ async fn names_and_values_are_etcds() {
 async fn a_scraper_that_asks_for_openmetrics_gets_it() {
     let accept = "application/openmetrics-text;version=1.0.0,text/plain;q=0.5";
     let (content_type, page) = page(&metrics(), Some(accept)).await;
-    assert_eq!(content_type, "application/openmetrics-text; version=1.0.0; charset=utf-8");
+    assert_eq!(content_type, "application/openmetrics-text; version=1.0.0; charset=utf-8; escaping=underscores");
     assert!(page.contains("# TYPE etcd_server_leader_changes_seen counter\n"));
     assert!(page.ends_with("# EOF\n"));
 }
