@@ -1,16 +1,25 @@
 //! The command line: the server, and the tools beside it.
 
 mod certs;
+mod credentials;
+mod discovery;
 mod doors;
+mod etcdutl;
+mod failure;
 mod member;
+mod progress;
 mod serve;
+mod snapshot;
 
 use std::{ffi::OsString, process::ExitCode};
 
 use crate::config::{self, Asked, Config};
 
 /// Words that will be commands; refused until they are, instead of being taken for wrong flags.
-const RESERVED: [&str; 7] = ["up", "verify", "down", "region", "chaos", "sla", "snapshot"];
+const RESERVED: [&str; 6] = ["up", "verify", "down", "region", "chaos", "sla"];
+
+/// The name of etcd's offline tool, whose place the program takes when it is called so.
+const ETCDUTL: &str = "etcdutl";
 
 /// Runs what this process's arguments ask for. Whatever goes wrong is one line on standard error
 /// and exit status 1.
@@ -27,8 +36,12 @@ pub fn run() -> ExitCode {
 }
 
 fn dispatch(arguments: Vec<OsString>) -> anyhow::Result<ExitCode> {
+    if config::program() == ETCDUTL {
+        return etcdutl::run(arguments);
+    }
     match arguments.first().and_then(|first| first.to_str()) {
         Some("certs") => certs::run(arguments),
+        Some("snapshot") => snapshot::run(arguments),
         Some(word) if RESERVED.contains(&word) => anyhow::bail!("{word}: not available yet"),
         _ => match Config::of_process(arguments)? {
             Asked::Print(text) => print(&text),

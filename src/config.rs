@@ -1,8 +1,10 @@
 //! What the member is told to be: etcd's flags and environment, parsed once into a [`Config`] that
 //! cannot be wrong. The only place that reads the environment.
 
+mod auth;
 mod check;
 mod cluster;
+mod discovery;
 mod duration;
 mod error;
 mod flags;
@@ -13,7 +15,9 @@ mod url;
 
 use std::{fmt, path::PathBuf, time::Duration};
 
+pub use auth::{Auth, AuthToken};
 pub use cluster::{ClusterState, Founding};
+pub use discovery::{Discovery, Domain, Endpoint, Registry, User};
 pub use error::Error;
 pub use http::{Http, Metrics};
 pub use url::{Address, ListenUrl, Place, Url};
@@ -24,7 +28,7 @@ use crate::{telemetry, tls};
 pub const ELECTION_MS_MAX: u64 = 50_000;
 
 /// etcd's default for `--quota-backend-bytes`, which 0 stands for: 2 GiB.
-pub const QUOTA_BYTES_DEFAULT: u64 = 2 * 1024 * 1024 * 1024;
+pub const QUOTA_BYTES_DEFAULT: i64 = 2 * 1024 * 1024 * 1024;
 
 /// Everything that flags and environment say about a member.
 #[derive(Clone, Debug, PartialEq)]
@@ -38,6 +42,8 @@ pub struct Config {
     pub http: Http,
     /// The cluster that a member without data founds or joins.
     pub founding: Founding,
+    /// Where a member without data learns who that is, if not from `founding`.
+    pub discovery: Discovery,
     /// Whether `--initial-cluster-token` was set, so that it can be held against existing data.
     pub token_is_set: bool,
     pub timing: Timing,
@@ -49,9 +55,17 @@ pub struct Config {
     /// Refuse changes of membership that would cost the quorum.
     pub strict_reconfig_check: bool,
     pub max_learners: u64,
+    /// Time between two looks at a downgrade; none for zero.
+    pub downgrade_check_time: Duration,
     pub pre_vote: bool,
+    /// Make this member the only one of its cluster.
+    pub force_new_cluster: bool,
+    /// Do not wait for the disk.
+    pub unsafe_no_fsync: bool,
     pub watch_progress_notify_interval: Duration,
     pub auto_compaction: AutoCompaction,
+    pub corruption: CorruptionChecks,
+    pub auth: Auth,
     pub log_level: telemetry::Level,
 }
 
@@ -76,8 +90,20 @@ pub struct Timing {
 pub struct Limits {
     pub max_request_bytes: usize,
     pub max_txn_ops: usize,
-    /// `None` for no limit.
-    pub quota_backend_bytes: Option<u64>,
+    /// Negative for no limit.
+    pub quota_backend_bytes: i64,
+    /// Free bytes that the data disk should have; `None` for a part of it.
+    pub disk_reserve_bytes: Option<u64>,
+    pub auto_disarm_nospace: bool,
+}
+
+/// When members compare what they hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CorruptionChecks {
+    pub at_start: bool,
+    pub period: Option<Duration>,
+    /// Of the hashes that compactions leave.
+    pub compaction_period: Option<Duration>,
 }
 
 /// Compaction that nobody asks for.
@@ -101,6 +127,10 @@ pub enum Warning {
     TlsUnused(String),
     /// Automatic TLS beside certificate files: the files win.
     AutoTlsUnused(&'static str),
+    /// A cost that bcrypt does not have: the default is taken.
+    BcryptCost(u64),
+    /// Parts of `--auth-token` that mean nothing.
+    UnknownTokenOptions(Vec<String>),
 }
 
 /// What the command line asks for.
@@ -140,6 +170,12 @@ pub fn arguments() -> impl Iterator<Item = std::ffi::OsString> {
     std::env::args_os().skip(1)
 }
 
+/// The name that this process was called by, without the folder.
+pub fn program() -> String {
+    let path = std::env::args_os().next().map(PathBuf::from).unwrap_or_default();
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
 impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -151,6 +187,10 @@ impl fmt::Display for Warning {
             Warning::AutoTlsUnused(_) => {
                 f.write_str("ignoring automatic TLS since certificate files are given")
             }
+            Warning::BcryptCost(_) => {
+                f.write_str("use default bcrypt cost instead of the invalid given cost")
+            }
+            Warning::UnknownTokenOptions(_) => f.write_str("unknown JWT options"),
         }
     }
 }
@@ -162,6 +202,8 @@ impl Warning {
             Warning::NoEffect(flags) => flags.join(" "),
             Warning::UnknownVariable(what) | Warning::TlsUnused(what) => what.clone(),
             Warning::AutoTlsUnused(flag) => format!("--{flag}"),
+            Warning::BcryptCost(cost) => format!("--bcrypt-cost {cost}"),
+            Warning::UnknownTokenOptions(options) => format!("--auth-token {}", options.join(" ")),
         }
     }
 }

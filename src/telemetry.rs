@@ -17,8 +17,9 @@ use tracing_subscriber::{
 };
 
 pub use histogram::Histogram;
-use line::{LineFormat, line, now};
-pub use meters::{METERS, Meters, Operation, Peer as PeerMeter, SnapshotWay};
+pub(crate) use line::now;
+use line::{LineFormat, line};
+pub use meters::{METERS, Meters, Operation, Peer as PeerMeter};
 
 /// What is logged at all; each level holds those after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -2,9 +2,11 @@
 //! the spot.
 
 mod anybody;
+mod dialling;
 mod make;
 mod read;
 mod reload;
+mod x509;
 
 use std::{
     path::{Path, PathBuf},
@@ -17,8 +19,10 @@ use rustls::{
     server::{WebPkiClientVerifier, danger::ClientCertVerifier},
 };
 
+pub use dialling::{Dialling, DiallingFlags};
 pub use make::{Authority, Usage, covers};
 use reload::Reloading;
+pub use x509::{KeyKind, PublicKey, common_name, public_key};
 
 /// Application protocols that the clients' listener offers: gRPC first, then plain HTTP.
 pub const CLIENT_PROTOCOLS: &[&[u8]] = &[b"h2", b"http/1.1"];

@@ -23,10 +23,7 @@ const EXCEPTIONS: &[(&str, &str)] = &[
     ("etcd_debugging_store_writes_total", "of etcd's first store, which does not exist here"),
     ("etcd_debugging_server_watch_send_loop_control_stream_duration_seconds", SEND_LOOP),
     ("etcd_debugging_server_watch_send_loop_progress_duration_seconds", SEND_LOOP),
-    (
-        "etcd_debugging_server_watch_send_loop_watch_stream_duration_per_event_seconds",
-        SEND_LOOP,
-    ),
+    ("etcd_debugging_server_watch_send_loop_watch_stream_duration_per_event_seconds", SEND_LOOP),
     ("etcd_debugging_server_watch_send_loop_watch_stream_duration_seconds", SEND_LOOP),
 ];
 
@@ -126,7 +123,9 @@ async fn scrape(address: SocketAddr) -> String {
         body: "",
         lines: usize::MAX,
     };
-    http::ask(address, &request).await.body
+    let answer = http::ask(address, &request).await;
+    assert_eq!(answer.status, 200);
+    answer.body
 }
 
 async fn pages(cluster: &Cluster) -> Vec<Page> {
@@ -145,9 +144,11 @@ async fn traffic(cluster: &Cluster, member: usize) {
     }
     client.get("key1", None).await.unwrap();
     client.delete("key2", None).await.unwrap();
-    let txn = Txn::new()
-        .when([Compare::version("key3", CompareOp::Greater, 0)])
-        .and_then([TxnOp::put("a", "b", None), TxnOp::put("c", "d", None), TxnOp::get("a", None)]);
+    let txn = Txn::new().when([Compare::version("key3", CompareOp::Greater, 0)]).and_then([
+        TxnOp::put("a", "b", None),
+        TxnOp::put("c", "d", None),
+        TxnOp::get("a", None),
+    ]);
     client.txn(txn).await.unwrap();
     let lease = client.lease_grant(100, None).await.unwrap().id();
     let (mut keeper, mut kept) = client.lease_keep_alive(lease).await.unwrap();
@@ -240,7 +241,10 @@ async fn the_numbers_are_those_of_what_happened() {
     assert!(more("etcd_disk_wal_write_bytes_total") > 500.0);
     assert!(more("etcd_disk_backend_commit_duration_seconds_count") >= 10.0);
     assert!(after.value("etcd_debugging_mvcc_db_compaction_keys_total") >= 0.0);
-    assert!(more(r#"etcd_server_client_requests_total{type="unary",client_api_version="unknown"}"#) > 10.0);
+    assert!(
+        more(r#"etcd_server_client_requests_total{type="unary",client_api_version="unknown"}"#)
+            > 10.0
+    );
 }
 
 #[tokio::test]
@@ -249,10 +253,10 @@ async fn members_are_counted_with_what_goes_between_them() {
     traffic(&cluster, 0).await;
     for page in pages(&cluster).await {
         let count = |name: &str| {
-            page.samples.iter().filter(|(series, value)| {
-                series.starts_with(name) && **value > 0.0
-            })
-            .count()
+            page.samples
+                .iter()
+                .filter(|(series, value)| series.starts_with(name) && **value > 0.0)
+                .count()
         };
         assert_eq!(count("etcd_network_known_peers{"), 3);
         assert_eq!(count("etcd_network_active_peers{"), 2);

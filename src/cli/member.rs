@@ -8,12 +8,18 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::info;
 
-use super::doors::{Door, Doors};
+use super::{
+    discovery,
+    doors::{Door, Doors},
+};
 use crate::{
     cluster::ids,
-    config::{self, Address, ClusterState, Config, ListenUrl, Place, Url},
+    config::{self, Address, ClusterState, Config, Founding, ListenUrl, Place, Url},
     grpc, http, log,
-    node::{Ended, Identity, Limits, MembershipRules, Options, Running, data_dir::DataDir},
+    node::{
+        CorruptionRules, Ended, Identity, Limits, MembershipRules, Options, Running, SpaceRules,
+        credentials::Options as Credentials, data_dir::DataDir,
+    },
     proto::etcdserverpb::Member,
     raft::{
         Retention, Threads, Timing, Workers,
@@ -52,9 +58,9 @@ pub(super) struct Serving {
 
 /// Starts a member and serves clients as soon as it takes part in the cluster.
 pub(super) async fn start(
-    config: Config,
+    mut config: Config,
     mut data_dir: DataDir,
-    tls: Tls,
+    (tls, credentials): (Tls, Credentials),
     threads: Threads,
 ) -> anyhow::Result<Serving> {
     let bound = [
@@ -63,10 +69,15 @@ pub(super) async fn start(
         (Door::Metrics, bind(&config.metrics_listen, "--listen-metrics-urls").await?),
     ];
 
+    match data_dir.identity() {
+        Some(_) => discovery::ignore(&config),
+        None => discovery::complete(&mut config).await?,
+    }
     let peer_tls = tls.peers.map(transport);
     let who = identify(&config, &data_dir, peer_tls.as_ref()).await?;
     data_dir.bind(who.identity)?;
-    let member = Running::start(options(&config, &data_dir, who, peer_tls, threads)?).await?;
+    let options = options(&config, &data_dir, who, peer_tls, threads)?;
+    let member = Running::start(Options { credentials, ..options }).await?;
 
     let (listeners, stopping) = (TaskTracker::new(), CancellationToken::new());
     let node = &member.node;
@@ -84,6 +95,7 @@ pub(super) async fn start(
     };
     let services = grpc::router(node, limits, &counters, stopping.clone());
     let metrics = Arc::new(http::Metrics::new(node.identity, registry));
+    metrics.count_defragmentations(&node.space);
     let leader = node.status.leader();
     let counting = {
         let metrics = metrics.clone();
@@ -184,7 +196,7 @@ async fn identify(
     data_dir: &DataDir,
     tls: Option<&PeerTransport>,
 ) -> anyhow::Result<Who> {
-    let founders = founders(config);
+    let founders = founders(&config.founding);
     let own = founders.iter().find(|member| member.name == config.name);
     if let Some(identity) = data_dir.identity() {
         // A member that stopped before its cluster was founded founds it now.
@@ -208,11 +220,17 @@ async fn identify(
     }
 }
 
+/// This member without its id, which is in its data.
+fn as_flags_say(config: &Config) -> Member {
+    let peer_ur_ls = config.peers.advertise.iter().map(ToString::to_string).collect();
+    Member { name: config.name.clone(), peer_ur_ls, ..Member::default() }
+}
+
 /// The members that the flags name, with the ids that etcd would give them.
-fn founders(config: &Config) -> Vec<Member> {
-    let members = config.founding.members.iter().map(|(name, urls)| {
+pub(super) fn founders(founding: &Founding) -> Vec<Member> {
+    let members = founding.members.iter().map(|(name, urls)| {
         let peer_ur_ls: Vec<String> = urls.iter().map(ToString::to_string).collect();
-        let id = ids::member_id(&peer_ur_ls, &config.founding.token, None);
+        let id = ids::member_id(&peer_ur_ls, &founding.token, None);
         Member { id: id.0, name: name.clone(), peer_ur_ls, ..Default::default() }
     });
     members.collect()
@@ -330,25 +348,37 @@ fn options(
         rules: MembershipRules {
             max_learners: config.max_learners,
             strict: config.strict_reconfig_check,
-            token: config.founding.token.clone(),
         },
-        quota_bytes: config
-            .limits
-            .quota_backend_bytes
-            .map_or(0, |bytes| i64::try_from(bytes).unwrap_or(i64::MAX)),
+        space: SpaceRules {
+            quota_bytes: config.limits.quota_backend_bytes,
+            disk: Some(data_dir.path().to_owned()),
+            reserve_bytes: config.limits.disk_reserve_bytes,
+            disarms_itself: config.limits.auto_disarm_nospace,
+        },
+        corruption: CorruptionRules {
+            at_start: config.corruption.at_start,
+            period: config.corruption.period,
+            compaction_period: config.corruption.compaction_period,
+        },
+        credentials: Credentials::default(),
         log: log::Options {
             dir: data_dir.log(),
             group: 0,
             segment_bytes: LOG_SEGMENT_BYTES,
             cache_bytes: LOG_CACHE_BYTES,
         },
-        files: Arc::new(log::OsFiles),
+        files: match config.unsafe_no_fsync {
+            true => Arc::new(log::UnsyncedFiles(log::OsFiles)),
+            false => Arc::new(log::OsFiles),
+        },
+        force_new_cluster: config.force_new_cluster.then(|| as_flags_say(config)),
         state_dir: Some(data_dir.state()),
         workers: Workers::Threads(threads),
         network: Arc::new(Sockets),
         peer_tls,
         peer_listen: urls.collect::<Result<_, _>>().context("--listen-peer-urls")?,
-        version: http::version_json(),
+        version: grpc::version::SERVER.to_owned(),
+        downgrade_check: config.downgrade_check_time,
         seed: rand::random(),
     })
 }

@@ -3,8 +3,9 @@
 use std::{fmt::Display, time::Duration};
 
 use super::{
-    AutoCompaction, ClusterState, Config, ELECTION_MS_MAX, Error, Founding, Limits, ListenUrl,
-    Listeners, QUOTA_BYTES_DEFAULT, Timing, Url, Warning, duration, http, raw::RawConfig, url,
+    AutoCompaction, ClusterState, Config, CorruptionChecks, Discovery, ELECTION_MS_MAX, Error,
+    Founding, Limits, ListenUrl, Listeners, QUOTA_BYTES_DEFAULT, Timing, Url, Warning, auth,
+    duration, http, raw::RawConfig, url,
 };
 use crate::{telemetry, tls};
 
@@ -54,7 +55,11 @@ pub(crate) fn check(mut raw: RawConfig) -> Result<(Config, Vec<Warning>), Error>
     let clients = listeners(&raw, &CLIENTS, &mut warnings)?;
     let metrics_listen = extra_listeners(&raw, "listen-metrics-urls", &clients)?;
     let http = http::http(&raw, &clients)?;
-    let founding = founding(&raw, &name, &peers.advertise)?;
+    let discovery = Discovery::parse(&raw)?;
+    if raw.text("discovery-fallback") == "proxy" {
+        return Err(Error::FallbackToProxy);
+    }
+    let founding = founding(&raw, &name, &peers.advertise, &discovery)?;
     let data_dir = match raw.text("data-dir") {
         given if raw.is_set("data-dir") && !given.is_empty() => given.to_owned(),
         default => {
@@ -70,13 +75,19 @@ pub(crate) fn check(mut raw: RawConfig) -> Result<(Config, Vec<Warning>), Error>
         metrics_listen,
         http,
         founding,
-        token_is_set: raw.is_set("initial-cluster-token"),
+        // With a token of discovery the other one is not looked at.
+        token_is_set: raw.is_set("initial-cluster-token")
+            && !matches!(discovery, Discovery::Registry(_)),
+        discovery,
         timing: timing(&raw)?,
         limits: limits(&raw)?,
         snapshot_count: or(raw.count("snapshot-count"), 0, SNAPSHOT_COUNT_DEFAULT),
         snapshot_catchup_entries: raw.count("snapshot-catchup-entries"),
         strict_reconfig_check: raw.bool("strict-reconfig-check"),
         max_learners: at_least_one(&raw, "max-learners")?,
+        downgrade_check_time: raw.duration("downgrade-check-time"),
+        force_new_cluster: raw.bool("force-new-cluster"),
+        unsafe_no_fsync: raw.bool("unsafe-no-fsync"),
         pre_vote: raw.bool("pre-vote"),
         watch_progress_notify_interval: or(
             raw.duration("watch-progress-notify-interval"),
@@ -85,6 +96,8 @@ pub(crate) fn check(mut raw: RawConfig) -> Result<(Config, Vec<Warning>), Error>
         )
         .max(PROGRESS_INTERVAL_MIN),
         auto_compaction: auto_compaction(&raw)?,
+        corruption: corruption_checks(&raw)?,
+        auth: auth::check(&raw, &mut warnings)?,
         log_level: telemetry::Level::parse(raw.text("log-level"))
             .ok_or_else(|| unknown(&raw, "log-level", telemetry::Level::NAMES))?,
     };
@@ -225,13 +238,28 @@ pub(super) fn extra_listeners(
     }
 }
 
-fn founding(raw: &RawConfig, name: &str, advertise: &[Url]) -> Result<Founding, Error> {
+fn founding(
+    raw: &RawConfig,
+    name: &str,
+    advertise: &[Url],
+    discovery: &Discovery,
+) -> Result<Founding, Error> {
     let state = match raw.text("initial-cluster-state") {
         "new" => ClusterState::New,
         "existing" => ClusterState::Existing,
         _ => return Err(unknown(raw, "initial-cluster-state", "new or existing")),
     };
-    let token = raw.text("initial-cluster-token").to_owned();
+    let own = || vec![(name.to_owned(), advertise.to_vec())];
+    let token = match discovery {
+        // Until the others are known this member is the cluster; the ids come from this token.
+        Discovery::Registry(registry) => {
+            return Ok(Founding { state, token: registry.token.clone(), members: own() });
+        }
+        Discovery::Srv(_) | Discovery::None => raw.text("initial-cluster-token").to_owned(),
+    };
+    if matches!(discovery, Discovery::Srv(_)) {
+        return Ok(Founding { state, token, members: own() });
+    }
     let cluster = if raw.is_set("initial-cluster") {
         raw.text("initial-cluster").to_owned()
     } else {
@@ -284,10 +312,71 @@ fn limits(raw: &RawConfig) -> Result<Limits, Error> {
         max_request_bytes: bytes as usize,
         max_txn_ops: operations as usize,
         quota_backend_bytes: match raw.number("quota-backend-bytes") {
-            0 => Some(QUOTA_BYTES_DEFAULT),
-            quota => u64::try_from(quota).ok(),
+            0 => QUOTA_BYTES_DEFAULT,
+            quota => quota,
         },
+        disk_reserve_bytes: match raw.number("disk-reserve-bytes") {
+            0 => None,
+            bytes => Some(u64::try_from(bytes).unwrap_or(0)),
+        },
+        auto_disarm_nospace: raw.bool("auto-disarm-nospace"),
     })
+}
+
+/// The gates are those of etcd 3.7; others than these two change nothing here.
+fn corruption_checks(raw: &RawConfig) -> Result<CorruptionChecks, Error> {
+    let gates = feature_gates(raw)?;
+    let is_on = |gate: &str| gates.iter().rev().find(|(name, _)| *name == gate).map(|gate| gate.1);
+    let all = is_on("AllAlpha").unwrap_or(false);
+    let old = |flag: &str| raw.is_set(flag) && raw.bool(flag);
+    let period = raw.duration("corrupt-check-time");
+    let compaction_period = raw.duration("compact-hash-check-time");
+    if compaction_period.is_zero() {
+        return Err(out_of_range(raw, "compact-hash-check-time", "must be >0"));
+    }
+    let at_compactions =
+        is_on("CompactHashCheck").unwrap_or(all) || old("experimental-compact-hash-check-enabled");
+    Ok(CorruptionChecks {
+        at_start: is_on("InitialCorruptCheck").unwrap_or(all)
+            || old("experimental-initial-corrupt-check"),
+        period: (!period.is_zero()).then_some(period),
+        compaction_period: at_compactions.then_some(compaction_period),
+    })
+}
+
+/// etcd's features that can be switched, and the names that stand for many.
+const GATES: &[&str] = &[
+    "AllAlpha",
+    "AllBeta",
+    "CompactHashCheck",
+    "FastLeaseKeepAlive",
+    "InitialCorruptCheck",
+    "LeaseCheckpoint",
+    "LeaseCheckpointPersist",
+    "PriorityRequest",
+    "SetMemberLocalAddr",
+    "StopGRPCServiceOnDefrag",
+    "TxnModeWriteWithSharedBuffer",
+];
+
+fn feature_gates(raw: &RawConfig) -> Result<Vec<(&str, bool)>, Error> {
+    let flag = "feature-gates";
+    let gates = raw.text(flag).split(',').map(str::trim).filter(|gate| !gate.is_empty());
+    gates
+        .map(|gate| {
+            let (name, value) = gate.split_once('=').unwrap_or((gate, ""));
+            let value = match value.trim() {
+                "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
+                "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
+                _ => None,
+            };
+            match value {
+                Some(value) if GATES.contains(&name.trim()) => Ok((name.trim(), value)),
+                Some(_) => Err(unknown(raw, flag, "a feature of etcd")),
+                None => Err(unknown(raw, flag, "Name=true or Name=false")),
+            }
+        })
+        .collect()
 }
 
 /// `value`, or `default` when it is the one that stands for it.

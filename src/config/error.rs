@@ -60,6 +60,19 @@ pub enum Error {
     #[error("--initial-cluster {0:?} has duplicate url")]
     DuplicateUrl(String),
     #[error(
+        "multiple discovery or bootstrap flags are set. Choose one of \"initial-cluster\", \
+         \"discovery-endpoints\" or \"discovery-srv\""
+    )]
+    ManyWaysToFound,
+    #[error("both --discovery-token and --discovery-endpoints must be set")]
+    HalfADiscovery,
+    #[error("--discovery-endpoints must not contain empty endpoints")]
+    EmptyDiscoveryEndpoint,
+    #[error("discovery URL should not be set when joining existing initial cluster")]
+    DiscoveryWhenJoining,
+    #[error("v2 proxy is deprecated, and --discovery-fallback can't be configured as \"proxy\"")]
+    FallbackToProxy,
+    #[error(
         "TLS key/cert (--{cert_flag}, --{key_flag}) must be provided for --{flag} {url} with HTTPS \
          scheme"
     )]

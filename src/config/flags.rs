@@ -68,7 +68,7 @@ impl Flag {
 
 /// The flag of that name, removed ones included.
 pub(crate) fn find(name: &str) -> Option<&'static Flag> {
-    FLAGS.iter().chain(REMOVED).find(|flag| flag.name == name)
+    FLAGS.iter().chain(OWN).chain(REMOVED).find(|flag| flag.name == name)
 }
 
 const fn flag(
@@ -85,6 +85,12 @@ const fn flag(
 const fn removed(name: &'static str, kind: Kind) -> Flag {
     let default = "";
     Flag { name, section: Section::Unsafe, kind, default, effect: Effect::Removed, help: "" }
+}
+
+/// A removed flag that does what its successor does.
+const fn renamed(name: &'static str, kind: Kind) -> Flag {
+    let default = "false";
+    Flag { name, section: Section::Unsafe, kind, default, effect: Effect::Acts, help: "" }
 }
 
 /// The flags of etcd 3.7 and its main branch, in the order of its help.
@@ -144,7 +150,7 @@ pub(crate) const FLAGS: &[Flag] = &[
         "Time without input after which a connection to a peer is closed."),
     flag(Member, "raft-write-timeout", Duration, "5s", Inert,
         "Time without progress after which a write to a peer fails."),
-    flag(Member, "feature-gates", Text, "", Inert,
+    flag(Member, "feature-gates", Text, "", Acts,
         "Features to switch, as Name=true,Name=false."),
 
     flag(Clustering, "initial-advertise-peer-urls", Urls, "http://localhost:2380", Acts,
@@ -159,39 +165,39 @@ pub(crate) const FLAGS: &[Flag] = &[
         "URLs under which clients reach this member."),
     flag(Clustering, "discovery", Text, "", NotYet,
         "Discovery service, version 2."),
-    flag(Clustering, "discovery-token", Text, "", NotYet,
+    flag(Clustering, "discovery-token", Text, "", Acts,
         "Discovery: token of the cluster."),
-    flag(Clustering, "discovery-endpoints", Text, "", NotYet,
+    flag(Clustering, "discovery-endpoints", Text, "", Acts,
         "Discovery: endpoints of the service."),
-    flag(Clustering, "discovery-dial-timeout", Duration, "2s", Inert,
+    flag(Clustering, "discovery-dial-timeout", Duration, "2s", Acts,
         "Discovery: time to connect."),
-    flag(Clustering, "discovery-request-timeout", Duration, "5s", Inert,
+    flag(Clustering, "discovery-request-timeout", Duration, "5s", Acts,
         "Discovery: time for a request."),
-    flag(Clustering, "discovery-keepalive-time", Duration, "2s", Inert,
+    flag(Clustering, "discovery-keepalive-time", Duration, "2s", Acts,
         "Discovery: time between two pings."),
-    flag(Clustering, "discovery-keepalive-timeout", Duration, "6s", Inert,
+    flag(Clustering, "discovery-keepalive-timeout", Duration, "6s", Acts,
         "Discovery: time to wait for the answer to a ping."),
-    flag(Clustering, "discovery-insecure-transport", Bool, "true", Inert,
+    flag(Clustering, "discovery-insecure-transport", Bool, "true", Acts,
         "Discovery: connect without TLS."),
-    flag(Clustering, "discovery-insecure-skip-tls-verify", Bool, "false", Inert,
+    flag(Clustering, "discovery-insecure-skip-tls-verify", Bool, "false", Acts,
         "Discovery: do not check the server's certificate."),
-    flag(Clustering, "discovery-cert", Text, "", Inert,
+    flag(Clustering, "discovery-cert", Text, "", Acts,
         "Discovery: certificate to show."),
-    flag(Clustering, "discovery-key", Text, "", Inert,
+    flag(Clustering, "discovery-key", Text, "", Acts,
         "Discovery: key of the certificate."),
-    flag(Clustering, "discovery-cacert", Text, "", Inert,
+    flag(Clustering, "discovery-cacert", Text, "", Acts,
         "Discovery: authority to check the server with."),
-    flag(Clustering, "discovery-user", Text, "", Inert,
+    flag(Clustering, "discovery-user", Text, "", Acts,
         "Discovery: user name."),
-    flag(Clustering, "discovery-password", Text, "", Inert,
+    flag(Clustering, "discovery-password", Text, "", Acts,
         "Discovery: password."),
     flag(Clustering, "discovery-fallback", Text, "exit", Inert,
         "What to do when discovery fails."),
     flag(Clustering, "discovery-proxy", Text, "", Inert,
         "Discovery: HTTP proxy, version 2."),
-    flag(Clustering, "discovery-srv", Text, "", NotYet,
+    flag(Clustering, "discovery-srv", Text, "", Acts,
         "DNS domain that lists the founding members."),
-    flag(Clustering, "discovery-srv-name", Text, "", Inert,
+    flag(Clustering, "discovery-srv-name", Text, "", Acts,
         "Service name in that domain."),
     flag(Clustering, "strict-reconfig-check", Bool, "true", Acts,
         "Refuse changes of membership that would cost the quorum."),
@@ -253,11 +259,11 @@ pub(crate) const FLAGS: &[Flag] = &[
     flag(Security, "tls-max-version", Text, "", Acts,
         "Highest version of TLS: TLS1.2 or TLS1.3."),
 
-    flag(Auth, "auth-token", Text, "simple", Inert,
+    flag(Auth, "auth-token", Text, "simple", Acts,
         "Kind of token: simple or jwt, with options."),
-    flag(Auth, "bcrypt-cost", Count, "10", Inert,
+    flag(Auth, "bcrypt-cost", Count, "10", Acts,
         "Cost of hashing a password."),
-    flag(Auth, "auth-token-ttl", Count, "300", Inert,
+    flag(Auth, "auth-token-ttl", Count, "300", Acts,
         "Seconds for which a simple token is valid."),
 
     flag(Monitoring, "enable-pprof", Bool, "false", Acts,
@@ -293,9 +299,9 @@ pub(crate) const FLAGS: &[Flag] = &[
     flag(Tracing, "distributed-tracing-sampling-rate", Number, "0", Inert,
         "Traces to send of a million."),
 
-    flag(Features, "corrupt-check-time", Duration, "0s", Inert,
+    flag(Features, "corrupt-check-time", Duration, "0s", Acts,
         "Time between two comparisons of the members' data; 0 for never."),
-    flag(Features, "compact-hash-check-time", Duration, "1m0s", Inert,
+    flag(Features, "compact-hash-check-time", Duration, "1m0s", Acts,
         "Time between two comparisons of the members' compaction hashes."),
     flag(Features, "compaction-batch-limit", Number, "1000", Inert,
         "Most revisions deleted in one batch of a compaction."),
@@ -311,19 +317,28 @@ pub(crate) const FLAGS: &[Flag] = &[
         "Space to gain for which a start defragments."),
     flag(Features, "max-learners", Count, "1", Acts,
         "Most learners that the cluster may have."),
-    flag(Features, "downgrade-check-time", Duration, "5s", Inert,
+    flag(Features, "downgrade-check-time", Duration, "5s", Acts,
         "Time between two looks at a downgrade."),
     flag(Features, "snapshot-catchup-entries", Count, "5000", Acts,
         "Log entries kept beyond the newest droppable one, for slow members."),
 
-    flag(Unsafe, "force-new-cluster", Bool, "false", NotYet,
+    flag(Unsafe, "force-new-cluster", Bool, "false", Acts,
         "Make a cluster of this member alone."),
-    flag(Unsafe, "unsafe-no-fsync", Bool, "false", Inert,
-        "Do not wait for the disk. Never done here."),
+    flag(Unsafe, "unsafe-no-fsync", Bool, "false", Acts,
+        "Do not wait for the disk: a machine that crashes loses acknowledged writes."),
 ];
 
 const LOG_ROTATION: &str =
     r#"{"maxsize": 100, "maxage": 0, "maxbackups": 0, "localtime": false, "compress": false}"#;
+
+/// Flags that etcd does not have.
+#[rustfmt::skip] // a table
+pub(crate) const OWN: &[Flag] = &[
+    flag(Features, "disk-reserve-bytes", Number, "0", Acts,
+        "Free bytes on the data disk that raise NOSPACE; 0 for 1/8 of it or 512 MiB, negative for none."),
+    flag(Features, "auto-disarm-nospace", Bool, "false", Acts,
+        "Deactivate this member's NOSPACE alarm once there is space again."),
+];
 
 /// Flags of earlier releases, which command lines in the wild still hold.
 #[rustfmt::skip] // a table
@@ -340,9 +355,9 @@ pub(crate) const REMOVED: &[Flag] = &[
     removed("proxy-read-timeout", Count),
     removed("debug", Bool),
     removed("log-package-levels", Text),
-    removed("experimental-initial-corrupt-check", Bool),
+    renamed("experimental-initial-corrupt-check", Bool),
     removed("experimental-corrupt-check-time", Duration),
-    removed("experimental-compact-hash-check-enabled", Bool),
+    renamed("experimental-compact-hash-check-enabled", Bool),
     removed("experimental-compact-hash-check-time", Duration),
     removed("experimental-watch-progress-notify-interval", Duration),
     removed("experimental-warning-apply-duration", Duration),

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::flags::{Effect, FLAGS, Section};
+use super::flags::{Effect, FLAGS, OWN, Section};
 use crate::grpc::version::SERVER;
 
 const USAGE: &str = "\
@@ -13,6 +13,9 @@ Usage:
 
   orrery certs --out DIR --host NAME...
     Make an authority and certificates for members and clients.
+
+  orrery snapshot save | status | restore FILE
+    Save a member's state, look at what was saved, make a member of it or of what etcd left behind.
 
   orrery --version
     Show the version.
@@ -38,7 +41,7 @@ pub(crate) fn help() -> String {
     let mut help = USAGE.to_owned();
     for (section, heading) in SECTIONS {
         let _ = write!(help, "\n{heading}:\n");
-        for flag in FLAGS.iter().filter(|flag| flag.section == section) {
+        for flag in FLAGS.iter().chain(OWN).filter(|flag| flag.section == section) {
             let note = match flag.effect {
                 Effect::Acts | Effect::Removed => "",
                 Effect::Inert => " (accepted, without effect so far)",

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, ffi::OsString, time::Duration};
 
 use super::{
     Error, Warning, duration,
-    flags::{self, Effect, FLAGS, Flag, Kind, REMOVED},
+    flags::{self, Effect, FLAGS, Flag, Kind, OWN, REMOVED},
 };
 
 /// What a command line asks for.
@@ -98,7 +98,7 @@ impl RawConfig {
         environment: impl IntoIterator<Item = (OsString, OsString)>,
     ) -> Result<(), Error> {
         let by_variable: BTreeMap<String, &'static Flag> =
-            FLAGS.iter().chain(REMOVED).map(|flag| (flag.variable(), flag)).collect();
+            FLAGS.iter().chain(OWN).chain(REMOVED).map(|flag| (flag.variable(), flag)).collect();
         let mut found = BTreeMap::new();
         for (name, value) in environment {
             let Ok(name) = name.into_string() else { continue };

@@ -34,13 +34,66 @@ fn without_flags_there_is_one_member_on_loopback() {
     let limits = Limits {
         max_request_bytes: 1_572_864,
         max_txn_ops: 128,
-        quota_backend_bytes: Some(2 << 30),
+        quota_backend_bytes: 2 << 30,
+        disk_reserve_bytes: None,
+        auto_disarm_nospace: false,
     };
     assert_eq!(config.limits, limits);
     assert_eq!(config.watch_progress_notify_interval, Duration::from_secs(600));
     assert_eq!(config.auto_compaction, AutoCompaction::Off);
     assert!(config.strict_reconfig_check && config.pre_vote && !config.token_is_set);
     assert_eq!(config.founding.check(&config.name, &config.peers.advertise), Ok(()));
+}
+
+#[test]
+fn tokens_and_the_cost_of_passwords_are_taken_from_their_flags() {
+    let simple = |secs| AuthToken::Simple { ttl: Duration::from_secs(secs) };
+    for (arguments, token, bcrypt_cost) in [
+        ("", simple(300), 10),
+        ("--auth-token simple --auth-token-ttl 7 --bcrypt-cost 4", simple(7), 4),
+        ("--auth-token-ttl 0 --bcrypt-cost 31", simple(300), 31),
+        ("--auth-token=", AuthToken::None, 10),
+        (
+            "--auth-token jwt,pub-key=a.crt,priv-key=a.key,sign-method=RS256,ttl=10m",
+            AuthToken::Jwt {
+                sign_method: "RS256".to_owned(),
+                public_key: Some("a.crt".into()),
+                private_key: Some("a.key".into()),
+                ttl: Duration::from_mins(10),
+            },
+            10,
+        ),
+        (
+            "--auth-token jwt,sign-method=HS256,priv-key=k",
+            AuthToken::Jwt {
+                sign_method: "HS256".to_owned(),
+                public_key: None,
+                private_key: Some("k".into()),
+                ttl: Duration::from_mins(5),
+            },
+            10,
+        ),
+    ] {
+        assert_eq!(config(arguments).auth, Auth { token, bcrypt_cost }, "{arguments}");
+    }
+    for (value, why) in [
+        ("opaque", "expected simple or jwt"),
+        ("jwt", "sign-method is missing"),
+        ("jwt,sign-method", "each option is a name and a value"),
+        ("jwt,sign-method=a=b", "each option is a name and a value"),
+        ("jwt,ttl=1m,ttl=2m,sign-method=RS256", "an option is given twice"),
+        ("jwt,ttl=soon,sign-method=RS256", "ttl is no duration"),
+    ] {
+        refuses(
+            &format!("--auth-token={value}"),
+            &format!("invalid value {value:?} for --auth-token: auth: invalid auth options: {why}"),
+        );
+    }
+    let (config, warnings) =
+        read("--bcrypt-cost 99 --auth-token jwt,sign-method=RS256,x=y").unwrap();
+    assert_eq!(config.auth.bcrypt_cost, 10);
+    let unknown = Warning::UnknownTokenOptions(vec!["x".to_owned()]);
+    assert_eq!(warnings, [Warning::BcryptCost(99), unknown]);
 }
 
 #[test]
@@ -66,8 +119,8 @@ fn a_static_pod_as_kubeadm_writes_it_is_understood() {
          --snapshot-count=10000 --trusted-ca-file=/pki/ca.crt",
     )
     .unwrap();
-    let ignored = "--experimental-initial-corrupt-check".to_owned();
-    assert_eq!(warnings, [Warning::NoEffect(vec![ignored])]);
+    assert_eq!(warnings, []);
+    assert!(config.corruption.at_start);
     assert_eq!(config.clients.listen.len(), 2);
     assert_eq!(config.metrics_listen.len(), 1);
     assert_eq!(config.watch_progress_notify_interval, Duration::from_secs(5));
@@ -178,8 +231,8 @@ fn limits_have_bounds() {
         "--max-request-bytes 1073741825 is out of range: expected at most 1073741824 (1 GiB)",
     );
     refuses("--max-txn-ops 0", "--max-txn-ops 0 is out of range: expected 1 or more");
-    assert_eq!(config("--quota-backend-bytes -1").limits.quota_backend_bytes, None);
-    assert_eq!(config("--quota-backend-bytes 7").limits.quota_backend_bytes, Some(7));
+    assert_eq!(config("--quota-backend-bytes -1").limits.quota_backend_bytes, -1);
+    assert_eq!(config("--quota-backend-bytes 7").limits.quota_backend_bytes, 7);
     assert_eq!(config("--snapshot-count 0").snapshot_count, 10_000);
     let short = config("--watch-progress-notify-interval 1ms");
     assert_eq!(short.watch_progress_notify_interval, Duration::from_millis(100));
@@ -228,10 +281,46 @@ fn help_lists_every_flag_and_version_begins_as_tools_expect() {
         Asked::Serve(..) => panic!("{flag}"),
     };
     let help = printed("--help");
-    for flag in flags::FLAGS {
+    for flag in flags::FLAGS.iter().chain(flags::OWN) {
         assert!(help.contains(&format!("\n  --{} '", flag.name)), "--{}", flag.name);
     }
     assert!(help.lines().all(|line| line.len() <= 120), "{help}");
     let version = printed("--version");
     assert_eq!(version.lines().next(), Some("etcd Version: 3.7.0"));
+}
+
+#[test]
+fn corruption_checks_are_switched_by_gates_and_by_the_flags_of_old() {
+    #[track_caller]
+    fn check(arguments: &str, at_start: bool, period: Option<u64>, compaction: Option<u64>) {
+        let checks = config(arguments).corruption;
+        let secs = |time: Option<Duration>| time.map(|time| time.as_secs());
+        let found = (checks.at_start, secs(checks.period), secs(checks.compaction_period));
+        assert_eq!(found, (at_start, period, compaction), "{arguments}");
+    }
+    check("", false, None, None);
+    check("--feature-gates InitialCorruptCheck=true", true, None, None);
+    check("--experimental-initial-corrupt-check=true", true, None, None);
+    check("--experimental-initial-corrupt-check=false", false, None, None);
+    check("--feature-gates=CompactHashCheck=true,InitialCorruptCheck=false", false, None, Some(60));
+    check("--feature-gates=AllAlpha=true,InitialCorruptCheck=false", false, None, Some(60));
+    check("--corrupt-check-time=5m --compact-hash-check-time=7s", false, Some(300), None);
+    let enabled = "--experimental-compact-hash-check-enabled=true --compact-hash-check-time=7s";
+    check(enabled, false, None, Some(7));
+    for (arguments, words) in [
+        ("--feature-gates=Nonsense=true", "a feature of etcd"),
+        ("--feature-gates=CompactHashCheck", "Name=true or Name=false"),
+        ("--compact-hash-check-time=0s", "must be >0"),
+    ] {
+        let error = read(arguments).unwrap_err().to_string();
+        assert!(error.contains(words), "{error}");
+    }
+}
+
+#[test]
+fn the_reserve_of_the_disk_is_a_part_of_it_or_a_number_or_none() {
+    let reserve = |arguments| config(arguments).limits.disk_reserve_bytes;
+    assert_eq!(reserve(""), None);
+    assert_eq!(reserve("--disk-reserve-bytes 1000"), Some(1000));
+    assert_eq!(reserve("--disk-reserve-bytes=-1"), Some(0));
 }

@@ -14,13 +14,18 @@ use axum::{
     middleware::Next,
     response::{IntoResponse, Response},
 };
+use futures::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
-use crate::grpc::{
-    Limits, Metrics,
-    method::{self, Learner, Method},
-    require_leader::{self, Leadership},
+use crate::{
+    grpc::{
+        Limits, Metrics,
+        method::{self, Access, Learner, Method},
+        require_leader::{self, Leadership},
+        who,
+    },
+    node::{self, Standing, Who},
 };
 
 /// Why a call is not served, whatever it asks for.
@@ -70,6 +75,10 @@ impl Admission {
     }
 }
 
+/// Refuses who is not what a call needs.
+pub(crate) type LetIn =
+    Arc<dyn Fn(Who, Standing) -> BoxFuture<'static, Result<(), node::Error>> + Send + Sync>;
+
 /// Resolves when a call must end, with the reason.
 type EndOfCall = Pin<Box<dyn Future<Output = Refusal> + Send>>;
 
@@ -78,6 +87,7 @@ pub(crate) struct Gate {
     pub(crate) admission: Admission,
     pub(crate) limits: Limits,
     pub(crate) metrics: Metrics,
+    pub(crate) let_in: LetIn,
     /// Ends all endless calls: a stop would wait for them in vain.
     pub(crate) stopping: CancellationToken,
 }
@@ -101,6 +111,12 @@ impl Gate {
         self.metrics.clients.count(version, method.kind.is_stream());
         if let Err(refusal) = self.admission.admit(method, request.headers()) {
             return call.answer(Status::from(refusal).into_http(), None);
+        }
+        if let Access::Needs(standing) = method.access {
+            let who = who::of_call(request.headers(), request.extensions());
+            if let Err(refusal) = (self.let_in)(who, standing).await {
+                return call.answer(Status::from(refusal).into_http(), None);
+            }
         }
         let end = method.is_endless().then(|| self.end_of_call(method, request.headers()));
         let request = request.map(|body| {

@@ -1,6 +1,9 @@
 //! `/metrics`: all counters of the process, with what the node knows of itself.
 
-use std::sync::Arc;
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use axum::{
     Router,
@@ -17,11 +20,12 @@ use prometheus_client::{
 use tokio::sync::watch;
 
 use crate::{
+    alarm::{Alarm, Alarms},
     grpc::version,
-    http::{exposition::Format, process::Process, unmoved},
-    node::{Freshness, Identity, Node, Status, WatchCounts},
-    telemetry::METERS,
-    types::{MemberId, Revision},
+    http::{exposition::Format, health::Counts, process::Process, unmoved},
+    node::{Freshness, Identity, Node, Space, Status, WatchCounts},
+    telemetry::{Histogram, METERS},
+    types::{MemberId, Revision, Version},
 };
 
 /// The registry of the process, and gauges that are set at each scrape.
@@ -29,6 +33,8 @@ pub struct Metrics {
     registry: Registry,
     gauges: Gauges,
     leader_changes: Counter,
+    health: Counts,
+    defragmentation_seconds: Histogram,
 }
 
 impl Metrics {
@@ -50,7 +56,24 @@ impl Metrics {
             METERS.disk.commit.clone(),
         );
         unmoved::register(&mut registry);
-        Metrics { registry, gauges, leader_changes }
+        let health = Counts::register(&mut registry);
+        let defragmentation_seconds = Histogram::doubling(0.1, 13);
+        registry.register(
+            "etcd_disk_backend_defrag_duration_seconds",
+            "How long defragmentations took",
+            defragmentation_seconds.clone(),
+        );
+        Metrics { registry, gauges, leader_changes, health, defragmentation_seconds }
+    }
+
+    pub(super) fn health(&self) -> Counts {
+        self.health.clone()
+    }
+
+    /// Has defragmentations counted from now on.
+    pub fn count_defragmentations(&self, space: &Space) {
+        let seconds = self.defragmentation_seconds.clone();
+        space.count_defragmentations(move |took| seconds.observe(took));
     }
 
     /// Counts until the node is gone; to be run beside it.
@@ -99,10 +122,12 @@ async fn scrape(
 /// What the gauges show.
 struct Facts {
     status: Status,
+    defragmentations: i64,
     is_leader: bool,
     /// `None` when the store cannot be read.
     revision: Option<Revision>,
     floor: Option<Revision>,
+    auth_revision: Option<u64>,
     watched: WatchCounts,
     open_views: u64,
 }
@@ -114,13 +139,29 @@ impl Facts {
         let view = node.reader.view(Freshness::Any).await.ok();
         let revision = view.as_ref().map(|view| view.keys().revision());
         let floor = view.as_ref().and_then(|view| view.keys().floor());
-        drop(view);
+        let auth_revision = view.and_then(|view| view.auth().ok()).map(|auth| auth.revision);
+        let defragmentations = node.space.defragmentations();
+        // After the view of this scrape is closed.
         let (watched, open_views) = (node.watch.counts(), node.status.open_views());
-        Facts { status, is_leader, revision, floor, watched, open_views }
+        Facts {
+            status,
+            defragmentations,
+            is_leader,
+            revision,
+            floor,
+            auth_revision,
+            watched,
+            open_views,
+        }
     }
 }
 
+/// 1 for the version in force, 0 for each that was.
+type ClusterVersions = Family<[(&'static str, String); 1], Gauge>;
+
 struct Gauges {
+    cluster_version: ClusterVersions,
+    shown_version: Mutex<Option<Version>>,
     has_leader: Gauge,
     is_leader: Gauge,
     is_learner: Gauge,
@@ -135,28 +176,40 @@ struct Gauges {
     watchers: Gauge,
     slow_watchers: Gauge,
     open_views: Gauge,
+    defragmentations: Gauge,
+    alarms: Family<[(&'static str, String); 2], Gauge>,
+    /// All that were ever active: one that is not any more is shown as such.
+    alarms_seen: Mutex<BTreeSet<Alarm>>,
+    auth_revision: Gauge,
 }
 
 impl Gauges {
     fn register(registry: &mut Registry, identity: Identity) -> Gauges {
         let member = identity.member.to_string();
-        // Major and minor: patches of one minor version make one cluster.
-        let cluster = version::CLUSTER.rsplit_once('.').map_or(version::CLUSTER, |it| it.0);
         for (name, help, label, value) in [
             ("etcd_server_version", "The version that runs", "server_version", version::SERVER),
-            ("etcd_cluster_version", "Everybody's version", "cluster_version", cluster),
             ("etcd_server_id", "This member's id in hexadecimal", "server_id", &member),
         ] {
             let family = Family::<[(&'static str, String); 1], Gauge>::default();
             family.get_or_create_owned(&[(label, value.to_owned())]).set(1);
             registry.register(name, help, family);
         }
+        let cluster_version = ClusterVersions::default();
+        registry.register("etcd_cluster_version", "Everybody's version", cluster_version.clone());
+        let alarms = Family::default();
+        registry.register(
+            "etcd_debugging_server_alarms",
+            "1 for each alarm that is active",
+            alarms.clone(),
+        );
         let mut gauge = |name: &str, help: &str| {
             let gauge = Gauge::default();
             registry.register(name, help, gauge.clone());
             gauge
         };
         Gauges {
+            cluster_version,
+            shown_version: Mutex::default(),
             has_leader: gauge("etcd_server_has_leader", "1 when there is a leader, 0 when not"),
             is_leader: gauge("etcd_server_is_leader", "1 when this member leads, 0 when not"),
             is_learner: gauge("etcd_server_is_learner", "1 when this member learns, 0 when not"),
@@ -193,11 +246,39 @@ impl Gauges {
                 "Watchers that are behind and read the store",
             ),
             open_views: gauge("etcd_mvcc_db_open_read_transactions", "Open views of the store"),
+            defragmentations: gauge(
+                "etcd_disk_defrag_inflight",
+                "1 while the store is being defragmented, 0 when not",
+            ),
+            alarms,
+            alarms_seen: Mutex::default(),
+            auth_revision: gauge("etcd_debugging_auth_revision", "The auth revision"),
         }
     }
 
+    fn show_cluster_version(&self, version: Version) {
+        let label = |version: Version| [("cluster_version", version.short())];
+        let mut shown = self.shown_version.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(before) = shown.replace(version) {
+            self.cluster_version.get_or_create_owned(&label(before)).set(0);
+        }
+        self.cluster_version.get_or_create_owned(&label(version)).set(1);
+    }
+
     fn set(&self, facts: &Facts) {
-        let Facts { status, is_leader, revision, floor, watched, open_views } = facts;
+        let Facts {
+            status,
+            defragmentations,
+            is_leader,
+            revision,
+            floor,
+            auth_revision,
+            watched,
+            open_views,
+        } = facts;
+        if let Some(version) = status.versions.cluster {
+            self.show_cluster_version(version);
+        }
         let wire = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
         self.watch_streams.set(wire(watched.streams));
         self.watchers.set(wire(watched.watchers));
@@ -211,9 +292,24 @@ impl Gauges {
         self.quota_bytes.set(status.quota_bytes);
         self.size_bytes.set(status.sizes.on_disk.cast_signed());
         self.used_bytes.set(status.sizes.in_use.cast_signed());
+        self.defragmentations.set((*defragmentations).min(1));
+        self.set_alarms(&status.alarms);
         if let Some(revision) = revision {
             self.revision.set(revision.get());
             self.floor.set(floor.map_or(-1, Revision::get));
+        }
+        if let Some(revision) = auth_revision {
+            self.auth_revision.set(revision.cast_signed());
+        }
+    }
+
+    fn set_alarms(&self, alarms: &Alarms) {
+        let mut seen = self.alarms_seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.extend(alarms.iter());
+        for alarm in seen.iter() {
+            let labels =
+                [("server_id", alarm.member.to_string()), ("alarm_type", alarm.kind.name())];
+            self.alarms.get_or_create_owned(&labels).set(i64::from(alarms.contains(*alarm)));
         }
     }
 }

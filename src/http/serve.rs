@@ -23,9 +23,12 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tower::Service;
+use tower::{Service, ServiceExt};
 
-use crate::grpc::is_grpc;
+use crate::{
+    grpc::{CommonName, is_grpc},
+    tls,
+};
 
 /// A handshake that has not ended by then is given up. Each has a task of its own, so that a slow
 /// one holds up nobody.
@@ -159,11 +162,14 @@ impl Server {
     }
 
     async fn secured(self, socket: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) {
-        let Some(tls) = &self.tls else { return self.talk(socket).await };
+        let Some(tls) = &self.tls else { return self.talk(socket, None).await };
         let handshake = TlsAcceptor::from(tls()).accept(socket);
         let handshake = timeout(TLS_HANDSHAKE_MAX, handshake);
         match self.shutdown.run_until_cancelled(handshake).await {
-            Some(Ok(Ok(socket))) => self.talk(socket).await,
+            Some(Ok(Ok(socket))) => {
+                let name = tls::common_name(socket.get_ref().1);
+                self.talk(socket, name.map(|name| CommonName(name.into()))).await;
+            }
             // Load balancers probe a port by connecting and going away.
             Some(Ok(Err(error))) if error.kind() == io::ErrorKind::UnexpectedEof => {
                 tracing::debug!("a client left during the TLS handshake");
@@ -174,9 +180,20 @@ impl Server {
         }
     }
 
-    async fn talk(self, socket: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) {
+    /// Requests know the name in the client's certificate, if it has shown one.
+    async fn talk(
+        self,
+        socket: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+        client: Option<CommonName>,
+    ) {
         let builder = protocols();
-        let service = TowerToHyperService::new(self.front);
+        let front = self.front.map_request(move |mut request: Request<Incoming>| {
+            if let Some(client) = &client {
+                request.extensions_mut().insert(client.clone());
+            }
+            request
+        });
+        let service = TowerToHyperService::new(front);
         let connection = builder.serve_connection_with_upgrades(TokioIo::new(socket), service);
         let mut connection = std::pin::pin!(connection);
         let outcome = tokio::select! {

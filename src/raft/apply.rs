@@ -27,7 +27,7 @@ use super::{
 };
 use crate::{
     proto::{SharedEvent, command::Command},
-    state_machine::{self, Payload, StateMachine},
+    state_machine::{self, InForce, Payload, StateMachine},
     storage::{self, Position, Storage},
     telemetry::METERS,
     types::{LogId, MemberId, Revision},
@@ -87,6 +87,7 @@ pub(crate) struct Applier {
     pub(crate) hub: WatchHub,
     pub(crate) applied: Applied,
     pub(crate) outlet: Outlet,
+    pub(crate) in_force: InForce,
     pub(crate) gaps: Gaps,
 }
 
@@ -177,10 +178,12 @@ impl Applier {
             return Err(io::Error::other("a snapshot of an empty log"));
         };
         METERS.snapshots.applying.inc();
+        self.in_force.withdraw();
         let begun = Instant::now();
         import.finish(position).map_err(io::Error::other)?;
         METERS.snapshots.synced.observe(begun.elapsed());
-        self.machine = StateMachine::open(self.storage.clone()).map_err(io::Error::other)?;
+        let (storage, in_force) = (self.storage.clone(), self.in_force.clone());
+        self.machine = StateMachine::open_telling(storage, in_force).map_err(io::Error::other)?;
         self.hub.reset(self.machine.revision());
         (self.outlet)(Notice::Replaced(id));
         self.applied.advance(id.index);

@@ -53,11 +53,27 @@ pub(crate) fn operation(asked: &Asked) -> Option<Operation> {
         Asked::LeaseRevoke(_) => Some(Operation::LeaseRevoke),
         Asked::LeaseCheckpoint(_) => Some(Operation::LeaseCheckpoint),
         Asked::MemberPublish(_) => Some(Operation::ClusterMemberAttrSet),
+        Asked::AuthEnable(_) => Some(Operation::AuthEnable),
+        Asked::AuthDisable(_) => Some(Operation::AuthDisable),
+        Asked::Authenticate(_) => Some(Operation::Authenticate),
+        Asked::UserAdd(_) => Some(Operation::AuthUserAdd),
+        Asked::UserDelete(_) => Some(Operation::AuthUserDelete),
+        Asked::UserChangePassword(_) => Some(Operation::AuthUserChangePassword),
+        Asked::UserGrantRole(_) => Some(Operation::AuthUserGrantRole),
+        Asked::UserRevokeRole(_) => Some(Operation::AuthUserRevokeRole),
+        Asked::RoleAdd(_) => Some(Operation::AuthRoleAdd),
+        Asked::RoleDelete(_) => Some(Operation::AuthRoleDelete),
+        Asked::RoleGrantPermission(_) => Some(Operation::AuthRoleGrantPermission),
+        Asked::RoleRevokePermission(_) => Some(Operation::AuthRoleRevokePermission),
+        Asked::Alarm(_) => Some(Operation::Alarm),
+        Asked::ClusterVersionSet(_) => Some(Operation::ClusterVersionSet),
+        Asked::DowngradeSet(_) => Some(Operation::DowngradeInfoSet),
         Asked::Bootstrap(_)
         | Asked::MemberAdd(_)
         | Asked::MemberRemove(_)
         | Asked::MemberUpdate(_)
-        | Asked::MemberPromote(_) => None,
+        | Asked::MemberPromote(_)
+        | Asked::ForceNewCluster(_) => None,
     }
 }
 
@@ -100,7 +116,9 @@ fn count(operation: Option<Operation>, applied: &Applied, took: Duration) {
                 #[expect(clippy::cast_precision_loss, reason = "at most 9,000,000,000")]
                 METERS.leases.ttl.add(lease.ttl_secs as f64);
             }
-            lease::Change::Revoked(_) => drop(METERS.leases.revoked.inc()),
+            lease::Change::Revoked(_) => {
+                METERS.leases.revoked.inc();
+            }
             lease::Change::Checkpointed(_) => {}
         }
     }

@@ -221,7 +221,9 @@ impl Way {
         input
             .then(move |request| async move {
                 let asked = self.ask(Request::Append(append_request(request))).await;
-                match asked.inspect_err(|_| drop(METERS.raft.heartbeat_failures.inc()))? {
+                match asked.inspect_err(|_| {
+                    METERS.raft.heartbeat_failures.inc();
+                })? {
                     Reply::Append(reply) => Ok(append_result(reply)),
                     other => Err(unexpected(&other)),
                 }

@@ -14,9 +14,10 @@ use prometheus_client::{
     registry::Registry,
 };
 
-pub use self::{
-    operations::{Operation, Operations},
-    peers::{Peer, Peers, SnapshotWay, Snapshots},
+pub use self::{operations::Operation, peers::Peer};
+use self::{
+    operations::Operations,
+    peers::{Peers, Snapshots},
 };
 use super::Histogram;
 

@@ -12,7 +12,9 @@ use std::{
 
 use orrery::{
     log::{self, Fault, FaultyFiles, Files},
-    node::{Identity, Limits, MembershipRules, Node, Options, Running},
+    node::{
+        CorruptionRules, Identity, Limits, MembershipRules, Node, Options, Running, SpaceRules,
+    },
     proto::etcdserverpb::Member,
     raft::{Retention, Timing, Workers},
     types::{ClusterId, MemberId},
@@ -200,12 +202,15 @@ impl Machine {
                 lease_ttl_min_secs: 1,
                 timeout: REQUEST_TIMEOUT,
             },
-            rules: MembershipRules {
-                max_learners: 1,
-                strict: true,
-                token: "simulation".to_owned(),
+            rules: MembershipRules { max_learners: 1, strict: true },
+            space: SpaceRules {
+                quota_bytes: -1,
+                disk: None,
+                reserve_bytes: None,
+                disarms_itself: false,
             },
-            quota_bytes: 0,
+            corruption: CorruptionRules::default(),
+            credentials: Default::default(),
             log: log_options(),
             files,
             state_dir: Some(self.state_dir()),
@@ -213,7 +218,9 @@ impl Machine {
             network,
             peer_tls: None,
             peer_listen: vec![url(self.index).parse().unwrap()],
-            version: "{}".to_owned(),
+            version: "3.7.0".to_owned(),
+            downgrade_check: Duration::from_secs(5),
+            force_new_cluster: None,
             seed: self.random.random(),
         }
     }

@@ -111,11 +111,11 @@ fn a_flag_and_its_variable_together_are_refused_in_etcds_words() {
 #[test]
 fn what_has_no_effect_is_accepted_and_named() {
     let raw = raw(
-        "--wal-dir /w --experimental-initial-corrupt-check=true --max-snapshots 5 --vv \
+        "--wal-dir /w --experimental-memory-mlock=true --max-snapshots 5 --vv \
          --log-outputs=default --grpc-keepalive-timeout 20s",
         &[("ETCD_ON_K8S", "yes"), ("ETCD_ENABLE_V2", "true")],
     );
-    let flags = ["--enable-v2", "--experimental-initial-corrupt-check", "--max-snapshots", "--vv"];
+    let flags = ["--enable-v2", "--experimental-memory-mlock", "--max-snapshots", "--vv"];
     let mut flags: Vec<String> = flags.into_iter().map(str::to_owned).collect();
     flags.push("--wal-dir".to_owned());
     let unknown = Warning::UnknownVariable("ETCD_ON_K8S".to_owned());
@@ -126,9 +126,8 @@ fn what_has_no_effect_is_accepted_and_named() {
 fn what_must_not_be_ignored_is_refused_until_it_works() {
     refuses("--config-file=/etc/x", r#"--config-file="/etc/x" is not supported yet"#);
     refuses("--config-file /etc/x", r#"--config-file="/etc/x" is not supported yet"#);
-    refuses("--force-new-cluster", r#"--force-new-cluster="true" is not supported yet"#);
     refuses("--peer-cert-allowed-cn m", r#"--peer-cert-allowed-cn="m" is not supported yet"#);
-    assert!(asked("--force-new-cluster=false --host-whitelist=*", &[]).is_ok());
+    assert!(asked("--host-whitelist=*", &[]).is_ok());
     let error = asked("", &[("ETCD_CONFIG_FILE", "/c")]).unwrap_err().to_string();
     assert_eq!(error, r#"ETCD_CONFIG_FILE="/c" is not supported yet"#);
 }
@@ -136,7 +135,7 @@ fn what_must_not_be_ignored_is_refused_until_it_works() {
 #[test]
 fn names_are_unique_and_defaults_are_of_their_kind() {
     let mut seen = std::collections::BTreeSet::new();
-    for flag in FLAGS.iter().chain(REMOVED) {
+    for flag in FLAGS.iter().chain(OWN).chain(REMOVED) {
         assert!(seen.insert(flag.name), "--{} is there twice", flag.name);
         let known = flag.effect == Effect::Removed || check(flag.kind, flag.default).is_ok();
         assert!(known, "--{} has the default {:?}", flag.name, flag.default);

@@ -139,7 +139,11 @@ mod tests {
     }
 
     #[track_caller]
-    fn reads<M: prost::Message + Default + PartialEq>(name: &str, json: &str, expected: M) {
+    fn reads<M: prost::Message + Default + PartialEq + std::fmt::Debug>(
+        name: &str,
+        json: &str,
+        expected: M,
+    ) {
         let bytes = read(&kind(name), json.as_bytes()).unwrap();
         assert_eq!(M::decode(&bytes[..]).unwrap(), expected, "{json}");
     }

@@ -1,7 +1,7 @@
 //! Names and values of metrics.
 
 use super::*;
-use crate::{storage::Sizes, types::ClusterId};
+use crate::{cluster::Versions, storage::Sizes, types::ClusterId};
 
 fn metrics() -> Metrics {
     let identity = Identity { cluster: ClusterId(1), member: MemberId(0xabc) };
@@ -17,10 +17,19 @@ fn facts() -> Facts {
         is_learner: false,
         sizes: Sizes { on_disk: 4096, in_use: 1024 },
         quota_bytes: 2_147_483_648,
+        versions: Versions { cluster: Version::parse("3.7"), downgrade: None },
+        alarms: Arc::default(),
     };
-    let watched = WatchCounts { streams: 1, watchers: 5, catching_up: 2 };
-    let revision = Revision::from_wire(17);
-    Facts { status, is_leader: true, revision, floor: None, watched, open_views: 3 }
+    Facts {
+        status,
+        defragmentations: 1,
+        is_leader: true,
+        revision: Revision::from_wire(17),
+        floor: None,
+        auth_revision: Some(3),
+        watched: WatchCounts { streams: 1, watchers: 5, catching_up: 2 },
+        open_views: 3,
+    }
 }
 
 async fn page(metrics: &Metrics, accept: Option<&'static str>) -> (String, String) {
@@ -52,6 +61,11 @@ async fn names_and_values_are_etcds() {
         "etcd_mvcc_db_total_size_in_bytes 4096",
         "etcd_mvcc_db_total_size_in_use_in_bytes 1024",
         "etcd_debugging_mvcc_current_revision 17",
+        "etcd_disk_defrag_inflight 1",
+        "# TYPE etcd_server_health_success counter",
+        "etcd_server_health_success 0",
+        "etcd_server_health_failures 0",
+        "# TYPE etcd_disk_backend_defrag_duration_seconds histogram",
         "etcd_debugging_mvcc_compact_revision -1",
         "etcd_debugging_mvcc_watch_stream_total 1",
         "etcd_debugging_mvcc_watcher_total 5",
@@ -75,7 +89,10 @@ async fn names_and_values_are_etcds() {
 async fn a_scraper_that_asks_for_openmetrics_gets_it() {
     let accept = "application/openmetrics-text;version=1.0.0,text/plain;q=0.5";
     let (content_type, page) = page(&metrics(), Some(accept)).await;
-    assert_eq!(content_type, "application/openmetrics-text; version=1.0.0; charset=utf-8; escaping=underscores");
+    assert_eq!(
+        content_type,
+        "application/openmetrics-text; version=1.0.0; charset=utf-8; escaping=underscores"
+    );
     assert!(page.contains("# TYPE etcd_server_leader_changes_seen counter\n"));
     assert!(page.ends_with("# EOF\n"));
 }

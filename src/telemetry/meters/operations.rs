@@ -12,10 +12,11 @@ use super::{Histogram, Labels, from_1_ms};
 /// An entry that takes longer is slow: etcd's default of `--warning-apply-duration`.
 const SLOW: Duration = Duration::from_millis(100);
 
-/// What a request asks for, in etcd's words.
+/// What a request asks for, named as etcd names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {
     Range,
+    ReadonlyTxn,
     Put,
     DeleteRange,
     Txn,
@@ -23,25 +24,26 @@ pub enum Operation {
     LeaseGrant,
     LeaseRevoke,
     LeaseCheckpoint,
+    Alarm,
+    Authenticate,
+    AuthEnable,
+    AuthDisable,
+    AuthUserAdd,
+    AuthUserDelete,
+    AuthUserChangePassword,
+    AuthUserGrantRole,
+    AuthUserRevokeRole,
+    AuthRoleAdd,
+    AuthRoleDelete,
+    AuthRoleGrantPermission,
+    AuthRoleRevokePermission,
+    ClusterVersionSet,
     ClusterMemberAttrSet,
+    DowngradeInfoSet,
 }
 
 impl Operation {
-    const COUNT: usize = 9;
-
-    fn name(self) -> &'static str {
-        match self {
-            Operation::Range => "Range",
-            Operation::Put => "Put",
-            Operation::DeleteRange => "DeleteRange",
-            Operation::Txn => "Txn",
-            Operation::Compaction => "Compaction",
-            Operation::LeaseGrant => "LeaseGrant",
-            Operation::LeaseRevoke => "LeaseRevoke",
-            Operation::LeaseCheckpoint => "LeaseCheckpoint",
-            Operation::ClusterMemberAttrSet => "ClusterMemberAttrSet",
-        }
-    }
+    const COUNT: usize = Operation::DowngradeInfoSet as usize + 1;
 }
 
 pub struct Operations {
@@ -67,7 +69,7 @@ impl Operations {
     /// Entries of a kind were applied, each of which took that long.
     pub fn applied(&self, operation: Operation, succeeded: bool, took: Duration) {
         let labels = |success: String| {
-            let op = ("op", operation.name().to_owned());
+            let op = ("op", format!("{operation:?}"));
             vec![("version", "v3".to_owned()), op, ("success", success)]
         };
         self.applied.histogram(operation, succeeded, labels).observe(took);
@@ -79,7 +81,7 @@ impl Operations {
     /// From the request to the answer of the group.
     pub fn requested(&self, operation: Operation, succeeded: bool, took: Duration) {
         let labels =
-            |success: String| vec![("type", operation.name().to_owned()), ("success", success)];
+            |success: String| vec![("type", format!("{operation:?}")), ("success", success)];
         self.requested.histogram(operation, succeeded, labels).observe(took);
     }
 
