@@ -6,6 +6,7 @@ mod discovery;
 mod doors;
 mod etcdutl;
 mod failure;
+mod features;
 mod member;
 mod progress;
 mod serve;

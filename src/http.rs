@@ -25,7 +25,7 @@ use axum::{
 pub use self::{
     access::{Access, Allowed},
     debug::Debug,
-    metrics::Metrics,
+    metrics::{Feature, Metrics},
     serve::{Front, Listener, TlsSource, serve},
 };
 use crate::{

@@ -19,7 +19,7 @@ use tracing_subscriber::{
 pub use histogram::Histogram;
 pub(crate) use line::now;
 use line::{LineFormat, line};
-pub use meters::{METERS, Meters, Operation, Peer as PeerMeter};
+pub use meters::{METERS, Meters, Operation, Peer as PeerMeter, Watched};
 
 /// What is logged at all; each level holds those after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -11,6 +11,7 @@ use tracing::info;
 use super::{
     discovery,
     doors::{Door, Doors},
+    features,
 };
 use crate::{
     cluster::ids,
@@ -94,7 +95,7 @@ pub(super) async fn start(
         election_timeout: config.timing.election,
     };
     let services = grpc::router(node, limits, &counters, stopping.clone());
-    let metrics = Arc::new(http::Metrics::new(node.identity, registry));
+    let metrics = Arc::new(http::Metrics::new(node.identity, &features::of(&config), registry));
     metrics.count_defragmentations(&node.space);
     let leader = node.status.leader();
     let counting = {

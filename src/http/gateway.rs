@@ -139,10 +139,18 @@ fn page(json: impl IntoResponse) -> Response {
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        collections::VecDeque,
+        convert::Infallible,
+        pin::Pin,
+        task::{Context, Poll},
+    };
+
     use axum::{
         body::Body,
         http::{HeaderMap, StatusCode},
     };
+    use hyper::body::Frame;
     use prost::Message as _;
     use tower::ServiceExt;
 
@@ -179,9 +187,25 @@ mod tests {
         let header = ResponseHeader { revision: put.key.len() as i64, ..Default::default() };
         let message = PutResponse { header: Some(header), prev_kv: None }.encode_to_vec();
         let length = u32::try_from(message.len()).unwrap().to_be_bytes();
-        let body = [&[0], &length[..], &message].concat();
+        let message = Frame::data([&[0], &length[..], &message].concat().into());
+        let trailers = HeaderMap::from_iter([("grpc-status".parse().unwrap(), 0.into())]);
         let ok = [("content-type", "application/grpc"), ("x-region", "here")];
-        (ok, Body::from(body)).into_response()
+        let frames = Frames([message, Frame::trailers(trailers)].into());
+        (ok, Body::new(frames)).into_response()
+    }
+
+    struct Frames(VecDeque<Frame<axum::body::Bytes>>);
+
+    impl hyper::body::Body for Frames {
+        type Data = axum::body::Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Self::Data>, Infallible>>> {
+            Poll::Ready(self.0.pop_front().map(Ok))
+        }
     }
 
     async fn answered(body: &str, bytes_max: usize) -> (StatusCode, HeaderMap, String) {

@@ -39,7 +39,8 @@ pub struct Metrics {
 
 impl Metrics {
     /// Takes a registry in which all other parts have registered what they count.
-    pub fn new(identity: Identity, mut registry: Registry) -> Metrics {
+    pub fn new(identity: Identity, features: &[Feature], mut registry: Registry) -> Metrics {
+        show_features(features, &mut registry);
         let gauges = Gauges::register(&mut registry, identity);
         let leader_changes = Counter::default();
         registry.register(
@@ -156,6 +157,24 @@ impl Facts {
     }
 }
 
+/// Something that a flag switches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Feature {
+    pub name: &'static str,
+    /// `ALPHA` or `BETA`.
+    pub stage: &'static str,
+    pub enabled: bool,
+}
+
+fn show_features(features: &[Feature], registry: &mut Registry) {
+    let family = Family::<[(&'static str, &'static str); 2], Gauge>::default();
+    for Feature { name, stage, enabled } in features {
+        let labels = [("name", *name), ("stage", *stage)];
+        family.get_or_create_owned(&labels).set(i64::from(*enabled));
+    }
+    registry.register("etcd_server_feature_enabled", "1 for each feature that is on", family);
+}
+
 /// 1 for the version in force, 0 for each that was.
 type ClusterVersions = Family<[(&'static str, String); 1], Gauge>;
 
@@ -175,6 +194,7 @@ struct Gauges {
     watch_streams: Gauge,
     watchers: Gauge,
     slow_watchers: Gauge,
+    pending_events: Gauge,
     open_views: Gauge,
     defragmentations: Gauge,
     alarms: Family<[(&'static str, String); 2], Gauge>,
@@ -245,6 +265,10 @@ impl Gauges {
                 "etcd_debugging_mvcc_slow_watcher_total",
                 "Watchers that are behind and read the store",
             ),
+            pending_events: gauge(
+                "etcd_debugging_mvcc_pending_events_total",
+                "Events of the revisions that wait for watch streams to take them",
+            ),
             open_views: gauge("etcd_mvcc_db_open_read_transactions", "Open views of the store"),
             defragmentations: gauge(
                 "etcd_disk_defrag_inflight",
@@ -283,6 +307,7 @@ impl Gauges {
         self.watch_streams.set(wire(watched.streams));
         self.watchers.set(wire(watched.watchers));
         self.slow_watchers.set(wire(watched.catching_up));
+        self.pending_events.set(wire(watched.pending_events));
         self.open_views.set(open_views.cast_signed());
         self.has_leader.set(i64::from(status.leader.is_some()));
         self.is_leader.set(i64::from(*is_leader));

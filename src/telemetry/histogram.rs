@@ -31,7 +31,7 @@ impl Histogram {
     pub fn new(bounds: impl IntoIterator<Item = f64>) -> Histogram {
         let mut bounds: Vec<f64> = bounds.into_iter().collect();
         let counts = (0..=bounds.len()).map(|_| AtomicU64::new(0)).collect();
-        bounds.push(f64::MAX);
+        bounds.push(f64::INFINITY);
         Histogram(Arc::new(Inner { bounds, counts, sum: AtomicU64::new(0f64.to_bits()) }))
     }
 

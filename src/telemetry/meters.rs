@@ -7,7 +7,7 @@
 mod operations;
 mod peers;
 
-use std::sync::LazyLock;
+use std::{sync::LazyLock, time::Duration};
 
 use prometheus_client::{
     metrics::{counter::Counter, family::Family, gauge::Gauge},
@@ -244,10 +244,35 @@ impl Reads {
     }
 }
 
-#[derive(Default)]
 pub struct Watch {
     pub events: Counter,
     failures: Family<Labels, Counter>,
+    sent: Histogram,
+    sent_event: Histogram,
+    sent_control: Histogram,
+    sent_progress: Histogram,
+}
+
+/// What a response on a watch stream says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Watched {
+    Events(u32),
+    /// A watcher was created or canceled.
+    Control,
+    Progress,
+}
+
+impl Default for Watch {
+    fn default() -> Watch {
+        Watch {
+            events: Counter::default(),
+            failures: Family::default(),
+            sent: from_1_ms(),
+            sent_event: from_1_ms(),
+            sent_control: from_1_ms(),
+            sent_progress: from_1_ms(),
+        }
+    }
 }
 
 impl Watch {
@@ -257,12 +282,33 @@ impl Watch {
         self.failures.get_or_create_owned(&labels).inc();
     }
 
+    /// A connection took so long to take a response.
+    pub fn sent(&self, what: Watched, took: Duration) {
+        match what {
+            Watched::Events(events) => {
+                self.sent.observe(took);
+                self.sent_event.observe(took / events.max(1));
+            }
+            Watched::Control => self.sent_control.observe(took),
+            Watched::Progress => self.sent_progress.observe(took),
+        }
+    }
+
     #[rustfmt::skip] // a table
     fn register(&self, registry: &mut Registry) {
         registry.register("etcd_debugging_mvcc_events",
             "Events sent to watchers", self.events.clone());
         registry.register("etcd_network_server_stream_failures",
             "Streams that failed", self.failures.clone());
+        registry.register("etcd_debugging_server_watch_send_loop_watch_stream_duration_seconds",
+            "Handing responses with events to connections", self.sent.clone());
+        registry.register(
+            "etcd_debugging_server_watch_send_loop_watch_stream_duration_per_event_seconds",
+            "The same, for each event of a response", self.sent_event.clone());
+        registry.register("etcd_debugging_server_watch_send_loop_control_stream_duration_seconds",
+            "Handing over that watchers are created or canceled", self.sent_control.clone());
+        registry.register("etcd_debugging_server_watch_send_loop_progress_duration_seconds",
+            "Handing over how far watchers are", self.sent_progress.clone());
     }
 }
 
@@ -287,5 +333,40 @@ impl Raft {
             "Learners promoted", self.promotions.clone());
         registry.register("etcd_server_learner_promote_failures",
             "Promotions that failed", self.promotion_failures.clone());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prometheus_client::encoding::text;
+
+    use super::*;
+
+    /// The members of a running cluster show the rest, which a test of its own compares.
+    #[test]
+    fn what_happens_seldom_is_counted_under_etcds_names() {
+        let meters = Meters::default();
+        let mut registry = Registry::default();
+        meters.register(&mut registry);
+        meters.watch.stream_failed("watch");
+        meters.raft.promotion_failed("refused");
+        drop(meters.snapshots.sent.begin("a"));
+        meters.snapshots.received.begin("b").succeeded();
+        let under_way = meters.snapshots.received.begin("b");
+        let mut page = String::new();
+        text::encode(&mut page, &registry).unwrap();
+        drop(under_way);
+        for line in [
+            r#"etcd_network_server_stream_failures_total{Type="receive",API="watch"} 1"#,
+            r#"etcd_server_learner_promote_failures_total{Reason="refused"} 1"#,
+            r#"etcd_network_snapshot_send_inflights_total{To="a"} 0"#,
+            r#"etcd_network_snapshot_send_failures_total{To="a"} 1"#,
+            r#"etcd_network_snapshot_receive_inflights_total{From="b"} 1"#,
+            r#"etcd_network_snapshot_receive_success_total{From="b"} 1"#,
+            r#"etcd_network_snapshot_receive_total_duration_seconds_count{From="b"} 1"#,
+            r#"etcd_network_snapshot_receive_total_duration_seconds_bucket{le="51.2",From="b"} 1"#,
+        ] {
+            assert!(page.lines().any(|it| it == line), "{line}\n{page}");
+        }
     }
 }

@@ -3,9 +3,12 @@
 use super::*;
 use crate::{cluster::Versions, storage::Sizes, types::ClusterId};
 
+const FEATURES: &[Feature] =
+    &[Feature { name: "InitialCorruptCheck", stage: "ALPHA", enabled: true }];
+
 fn metrics() -> Metrics {
     let identity = Identity { cluster: ClusterId(1), member: MemberId(0xabc) };
-    Metrics::new(identity, Registry::default())
+    Metrics::new(identity, FEATURES, Registry::default())
 }
 
 fn facts() -> Facts {
@@ -27,7 +30,7 @@ fn facts() -> Facts {
         revision: Revision::from_wire(17),
         floor: None,
         auth_revision: Some(3),
-        watched: WatchCounts { streams: 1, watchers: 5, catching_up: 2 },
+        watched: WatchCounts { streams: 1, watchers: 5, catching_up: 2, pending_events: 9 },
         open_views: 3,
     }
 }
@@ -70,6 +73,8 @@ async fn names_and_values_are_etcds() {
         "etcd_debugging_mvcc_watch_stream_total 1",
         "etcd_debugging_mvcc_watcher_total 5",
         "etcd_debugging_mvcc_slow_watcher_total 2",
+        "etcd_debugging_mvcc_pending_events_total 9",
+        "etcd_server_feature_enabled{name=\"InitialCorruptCheck\",stage=\"ALPHA\"} 1",
         "etcd_mvcc_db_open_read_transactions 3",
         "# TYPE etcd_disk_wal_fsync_duration_seconds histogram",
         "# TYPE etcd_disk_wal_write_bytes_total gauge",
