@@ -51,11 +51,14 @@ pub fn router(node: &Node, grpc: &Router, metrics: Arc<Metrics>, options: Option
         .merge(version_page(move || status.versions()))
         .merge(debug::router(node, options.debug))
         .fallback(not_found);
-    let pages = match options.gateway_message_bytes_max {
-        Some(bytes) => pages.merge(gateway::router(grpc.clone(), bytes)),
-        None => pages,
+    let Some(bytes) = options.gateway_message_bytes_max else {
+        return options.access.guard(pages, Arc::new(|| false));
     };
-    options.access.guard(pages)
+    let credentials = node.credentials.clone();
+    // What cannot be read is no secret kept: the call itself will say so.
+    let refuses_names = move || credentials.is_enabled().unwrap_or(true);
+    let pages = pages.merge(gateway::router(grpc.clone(), bytes));
+    options.access.guard(pages, Arc::new(refuses_names))
 }
 
 /// What a URL for gRPC alone answers to everything else.

@@ -15,6 +15,8 @@ mod pages;
 mod peers;
 #[path = "gateway/samples.rs"]
 mod samples;
+#[path = "gateway/secure.rs"]
+mod secure;
 #[path = "gateway/websocket.rs"]
 mod websocket;
 

@@ -72,7 +72,7 @@ impl Page {
 
     fn sample(&mut self, line: &str) {
         let (series, value) = line.rsplit_once(' ').unwrap();
-        self.samples.insert(series.to_owned(), value.parse().unwrap());
+        self.samples.insert(sorted(series), value.parse().unwrap());
         let (name, labels) = series.split_once('{').unwrap_or((series, ""));
         let part = ["_bucket", "_sum", "_count"];
         let whole = part.iter().find_map(|part| name.strip_suffix(part));
@@ -93,8 +93,17 @@ impl Page {
     }
 
     fn value(&self, series: &str) -> f64 {
-        *self.samples.get(series).unwrap_or_else(|| panic!("{series} is not there"))
+        *self.samples.get(&sorted(series)).unwrap_or_else(|| panic!("{series} is not there"))
     }
+}
+
+/// With its labels in order.
+fn sorted(series: &str) -> String {
+    let Some((name, labels)) = series.split_once('{') else { return series.to_owned() };
+    let mut labels: Vec<&str> =
+        labels.trim_end_matches("\"}").split("\",").filter(|label| !label.is_empty()).collect();
+    labels.sort_unstable();
+    format!("{name}{{{}\"}}", labels.join("\","))
 }
 
 impl Family {
@@ -319,7 +328,7 @@ async fn around_traffic(cluster: &Cluster) -> (Page, Page) {
 }
 
 fn more(before: &Page, after: &Page, series: &str) -> f64 {
-    after.value(series) - before.samples.get(series).unwrap_or(&0.0)
+    after.value(series) - before.samples.get(&sorted(series)).unwrap_or(&0.0)
 }
 
 #[tokio::test]

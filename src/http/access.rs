@@ -11,7 +11,7 @@ use axum::{
 };
 use tower::ServiceExt;
 
-use crate::http::text;
+use crate::{grpc::CommonName, http::text};
 
 /// Names, or any name at all.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -53,8 +53,10 @@ impl Access {
         Access { hosts: Allowed::Any, ..self }
     }
 
-    pub(super) fn guard(self, pages: Router) -> Router {
-        Router::new().fallback(pass).with_state(Arc::new((self, pages)))
+    /// `refuses_names` is asked whether clients with a name in their certificate may use the gateway.
+    pub(super) fn guard(self, pages: Router, refuses_names: RefusesNames) -> Router {
+        let guarded = Guarded { access: self, pages, refuses_names };
+        Router::new().fallback(pass).with_state(Arc::new(guarded))
     }
 
     fn origin(&self, headers: &HeaderMap) -> Option<HeaderValue> {
@@ -68,8 +70,18 @@ impl Access {
     }
 }
 
-async fn pass(State(guarded): State<Arc<(Access, Router)>>, mut request: Request) -> Response {
-    let (access, pages) = guarded.as_ref();
+/// Whether authentication is on. Then the gateway refuses clients that have shown who they are by a
+/// certificate: it goes by tokens alone, and they could think otherwise.
+pub(super) type RefusesNames = Arc<dyn Fn() -> bool + Send + Sync>;
+
+struct Guarded {
+    access: Access,
+    pages: Router,
+    refuses_names: RefusesNames,
+}
+
+async fn pass(State(guarded): State<Arc<Guarded>>, mut request: Request) -> Response {
+    let Guarded { access, pages, refuses_names } = guarded.as_ref();
     if let Some(uri) = without_beta(request.uri()) {
         *request.uri_mut() = uri;
     }
@@ -77,6 +89,10 @@ async fn pass(State(guarded): State<Arc<(Access, Router)>>, mut request: Request
     if !access.hosts.allows(host) {
         tracing::warn!(host, "rejecting HTTP request to prevent DNS rebinding attacks");
         return text(StatusCode::MISDIRECTED_REQUEST, unknown_host(host));
+    }
+    let is_named = request.extensions().get::<CommonName>().is_some_and(|name| !name.0.is_empty());
+    if is_named && request.uri().path().starts_with("/v3/") && refuses_names() {
+        return text(StatusCode::BAD_REQUEST, NAMED.to_owned());
     }
     let origin = access.origin(request.headers());
     let mut response = if request.method() == Method::OPTIONS {
@@ -97,6 +113,10 @@ async fn pass(State(guarded): State<Arc<(Access, Router)>>, mut request: Request
     }
     response
 }
+
+/// In etcd's words.
+const NAMED: &str = "CommonName of client sending a request against gateway will be ignored and not \
+                     used as expected\n";
 
 const METHODS: HeaderValue = HeaderValue::from_static("POST, GET, OPTIONS, PUT, DELETE");
 const HEADERS: HeaderValue = HeaderValue::from_static("accept, content-type, authorization");
@@ -179,7 +199,7 @@ mod tests {
             request = request.header(*name, *value);
         }
         let request = request.body(Body::empty()).unwrap();
-        access.guard(pages).oneshot(request).await.unwrap()
+        access.guard(pages, Arc::new(|| true)).oneshot(request).await.unwrap()
     }
 
     async fn body(response: Response) -> String {
@@ -201,6 +221,24 @@ mod tests {
             let response =
                 ask(access.clone().with_any_host(), "GET", "/x", &[("host", host)]).await;
             assert_eq!(response.status(), StatusCode::OK, "{host}");
+        }
+    }
+
+    #[tokio::test]
+    async fn whoever_has_a_name_is_told_that_the_gateway_does_not_look_at_it() {
+        for (name, path, is_on, status) in [
+            ("ann", "/v3/kv/range", true, StatusCode::BAD_REQUEST),
+            ("ann", "/v3beta/kv/range", true, StatusCode::BAD_REQUEST),
+            ("ann", "/v3/kv/range", false, StatusCode::OK),
+            ("ann", "/health", true, StatusCode::OK),
+            ("", "/v3/kv/range", true, StatusCode::OK),
+        ] {
+            let pages = Router::new().route("/{*path}", any(async || "page"));
+            let mut request = Request::builder().uri(path).body(Body::empty()).unwrap();
+            request.extensions_mut().insert(CommonName(name.into()));
+            let guarded = Access::default().guard(pages, Arc::new(move || is_on));
+            let response = guarded.oneshot(request).await.unwrap();
+            assert_eq!(response.status(), status, "{name:?} {path} {is_on}");
         }
     }
 

@@ -3,7 +3,10 @@
 use std::{net::SocketAddr, time::Duration};
 
 use tokio::{
-    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    io::{
+        AsyncBufRead, AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt,
+        BufReader,
+    },
     net::TcpStream,
     time::timeout,
 };
@@ -35,12 +38,25 @@ impl Answer {
 }
 
 pub(crate) async fn ask(address: SocketAddr, request: &Request<'_>) -> Answer {
-    let answer = timeout(PATIENCE, exchange(address, request)).await;
+    exchange(TcpStream::connect(address).await.unwrap(), address, request).await
+}
+
+/// Asks over a connection that is there.
+pub(crate) async fn exchange(
+    socket: impl AsyncRead + AsyncWrite + Unpin,
+    address: SocketAddr,
+    request: &Request<'_>,
+) -> Answer {
+    let answer = timeout(PATIENCE, talk(socket, address, request)).await;
     answer.unwrap_or_else(|_| panic!("{} {} is not answered", request.method, request.path))
 }
 
-async fn exchange(address: SocketAddr, request: &Request<'_>) -> Answer {
-    let mut socket = BufReader::new(TcpStream::connect(address).await.unwrap());
+async fn talk(
+    socket: impl AsyncRead + AsyncWrite + Unpin,
+    address: SocketAddr,
+    request: &Request<'_>,
+) -> Answer {
+    let mut socket = BufReader::new(socket);
     let Request { method, path, body, .. } = request;
     let mut head = format!("{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n");
     for (name, value) in &request.headers {
@@ -67,7 +83,7 @@ async fn exchange(address: SocketAddr, request: &Request<'_>) -> Answer {
     answer
 }
 
-async fn chunks(socket: &mut BufReader<TcpStream>, lines: usize) -> String {
+async fn chunks(socket: &mut (impl AsyncBufRead + Unpin), lines: usize) -> String {
     let mut body = Vec::new();
     while body.iter().filter(|byte| **byte == b'\n').count() < lines {
         let size = line(socket).await;
@@ -83,7 +99,7 @@ async fn chunks(socket: &mut BufReader<TcpStream>, lines: usize) -> String {
     String::from_utf8(body).unwrap()
 }
 
-async fn line(socket: &mut BufReader<TcpStream>) -> String {
+async fn line(socket: &mut (impl AsyncBufRead + Unpin)) -> String {
     let mut line = String::new();
     socket.read_line(&mut line).await.unwrap();
     line.trim_end().to_owned()
