@@ -1,8 +1,8 @@
-//! `deploy/prometheus/` with a real Prometheus and three real members: every expression of alerts and
-//! dashboard can be evaluated and finds series, no alert fires while all is well, and those about
-//! members fire when members die.
+//! `deploy/prometheus/` with a real Prometheus and three real members: every expression of alerts
+//! and dashboard can be evaluated and finds series, no alert fires while all is well, and those
+//! about members fire when members die.
 //!
-//! `make prometheus-test`; the program is Debian's `prometheus`, or the one that `PROMETHEUS` names.
+//! `make prometheus-test`; the program is Debian's, or the one that `PROMETHEUS` names.
 //! With `ORRERY_BIN` the members are of another server.
 
 #[path = "gateway/http.rs"]
@@ -301,8 +301,8 @@ fn get(path: &str) -> http::Request<'_> {
     http::Request { method: "GET", path, headers: Vec::new(), body: "", lines: usize::MAX }
 }
 
-/// An alert's expression that says of every series whether it is over the threshold, where the alert
-/// has only those that are.
+/// An alert's expression that says of every series whether it is over the threshold, where the
+/// alert has only those that are.
 fn compared(expression: &str) -> String {
     let words: Vec<&str> = expression.split_whitespace().collect();
     let mut told = Vec::new();

@@ -53,7 +53,7 @@ impl Access {
         Access { hosts: Allowed::Any, ..self }
     }
 
-    /// `refuses_names` is asked whether clients with a name in their certificate may use the gateway.
+    /// `refuses_names` is asked about clients with a name in their certificate.
     pub(super) fn guard(self, pages: Router, refuses_names: RefusesNames) -> Router {
         let guarded = Guarded { access: self, pages, refuses_names };
         Router::new().fallback(pass).with_state(Arc::new(guarded))

@@ -166,6 +166,18 @@ pub struct Feature {
     pub enabled: bool,
 }
 
+fn show_identity(identity: Identity, registry: &mut Registry) {
+    let member = identity.member.to_string();
+    for (name, help, label, value) in [
+        ("etcd_server_version", "The version that runs", "server_version", version::SERVER),
+        ("etcd_server_id", "This member's id in hexadecimal", "server_id", &member),
+    ] {
+        let family = Family::<[(&'static str, String); 1], Gauge>::default();
+        family.get_or_create_owned(&[(label, value.to_owned())]).set(1);
+        registry.register(name, help, family);
+    }
+}
+
 fn show_features(features: &[Feature], registry: &mut Registry) {
     let family = Family::<[(&'static str, &'static str); 2], Gauge>::default();
     for Feature { name, stage, enabled } in features {
@@ -205,15 +217,7 @@ struct Gauges {
 
 impl Gauges {
     fn register(registry: &mut Registry, identity: Identity) -> Gauges {
-        let member = identity.member.to_string();
-        for (name, help, label, value) in [
-            ("etcd_server_version", "The version that runs", "server_version", version::SERVER),
-            ("etcd_server_id", "This member's id in hexadecimal", "server_id", &member),
-        ] {
-            let family = Family::<[(&'static str, String); 1], Gauge>::default();
-            family.get_or_create_owned(&[(label, value.to_owned())]).set(1);
-            registry.register(name, help, family);
-        }
+        show_identity(identity, registry);
         let cluster_version = ClusterVersions::default();
         registry.register("etcd_cluster_version", "Everybody's version", cluster_version.clone());
         let alarms = Family::default();

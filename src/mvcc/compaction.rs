@@ -115,8 +115,8 @@ fn remove(
     }
 }
 
-/// Removes one change if no read can see it, and else what it has replaced; how many versions. What it replaced since
-/// the round before needs no search: it removes itself when its turn comes.
+/// Removes one change if no read can see it, and else what it has replaced; how many versions. What
+/// it replaced since the round before needs no search: it removes itself when its turn comes.
 fn remove_around(
     batch: &mut Batch<'_>,
     round: &CompactionRow,

@@ -86,6 +86,7 @@ impl LeaseKeeper {
 
     /// Told by the apply thread what happened to the lease table, in order.
     pub(crate) fn applied(&self, changes: &[lease::Change], now: Instant) {
+        changes.iter().for_each(count);
         let mut timers = self.lock();
         let Some(timers) = timers.as_mut() else { return };
         for change in changes {
@@ -227,6 +228,20 @@ impl LeaseKeeper {
 }
 
 /// A command that nobody waits for by name, and nobody has asked for.
+fn count(change: &lease::Change) {
+    match change {
+        lease::Change::Granted(lease) => {
+            METERS.leases.granted.inc();
+            #[expect(clippy::cast_precision_loss, reason = "at most 9,000,000,000")]
+            METERS.leases.ttl.add(lease.ttl_secs as f64);
+        }
+        lease::Change::Revoked(_) => {
+            METERS.leases.revoked.inc();
+        }
+        lease::Change::Checkpointed(_) => {}
+    }
+}
+
 fn encode(operation: Operation) -> Bytes {
     let command = Command { operation: Some(operation), by_member: true, ..Default::default() };
     Bytes::from(command.encode_to_vec())

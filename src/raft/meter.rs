@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 use prost::Message;
 
 use crate::{
-    lease,
     proto::{
         command::command::Operation as Asked,
         etcdserverpb::{ResponseOp, response_op::Response},
@@ -108,19 +107,6 @@ fn count(operation: Option<Operation>, applied: &Applied, took: Duration) {
     }
     if puts + deletes + ranges > 1 {
         keys.txns.inc();
-    }
-    for change in &applied.leases {
-        match change {
-            lease::Change::Granted(lease) => {
-                METERS.leases.granted.inc();
-                #[expect(clippy::cast_precision_loss, reason = "at most 9,000,000,000")]
-                METERS.leases.ttl.add(lease.ttl_secs as f64);
-            }
-            lease::Change::Revoked(_) => {
-                METERS.leases.revoked.inc();
-            }
-            lease::Change::Checkpointed(_) => {}
-        }
     }
 }
 

@@ -93,7 +93,7 @@ pub(super) fn of_request(headers: &HeaderMap) -> Result<MetadataMap, Failure> {
 }
 
 fn check_base64(name: &HeaderName, value: &HeaderValue) -> Result<(), Failure> {
-    let engine = if value.len() % 4 == 0 {
+    let engine = if value.len().is_multiple_of(4) {
         general_purpose::STANDARD
     } else {
         general_purpose::STANDARD_NO_PAD

@@ -1,4 +1,5 @@
-//! What goes between this member and the others. Members are named by their ids as etcd writes them.
+//! What goes between this member and the others. Members are named by their ids, as etcd writes
+//! them.
 
 use std::{
     fmt::Display,
