@@ -1,4 +1,7 @@
-//! Generates the message and service types from `proto/`, without needing protoc.
+//! Generates the message and service types from `proto/`, without needing protoc, and the
+//! descriptors of the client API, by which the JSON gateway reads and writes messages.
+
+use std::{env, fs, path::Path};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=proto");
@@ -23,5 +26,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .extern_path(".mvccpb", "crate::proto::mvccpb")
         .extern_path(".authpb", "crate::proto::authpb")
         .compile_fds(services)?;
+
+    let mut compiler = protox::Compiler::new(["proto"])?;
+    compiler.include_imports(true);
+    compiler.open_files(["etcd/rpc.proto", "etcd/lock.proto", "etcd/election.proto"])?;
+    let descriptors = Path::new(&env::var("OUT_DIR")?).join("client_api.bin");
+    fs::write(descriptors, compiler.encode_file_descriptor_set())?;
     Ok(())
 }

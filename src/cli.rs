@@ -3,8 +3,10 @@
 mod certs;
 mod credentials;
 mod discovery;
+mod doors;
 mod etcdutl;
 mod failure;
+mod features;
 mod member;
 mod progress;
 mod serve;

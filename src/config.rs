@@ -9,6 +9,7 @@ mod duration;
 mod error;
 mod flags;
 mod help;
+mod http;
 mod raw;
 mod tracing;
 mod url;
@@ -19,6 +20,7 @@ pub use auth::{Auth, AuthToken};
 pub use cluster::{ClusterState, Founding};
 pub use discovery::{Discovery, Domain, Endpoint, Registry, User};
 pub use error::Error;
+pub use http::{Http, Metrics};
 pub use tracing::Tracing;
 pub use url::{Address, ListenUrl, Place, Url};
 
@@ -39,6 +41,7 @@ pub struct Config {
     pub clients: Listeners,
     /// Where `/metrics` and `/health` are served besides the clients' listeners.
     pub metrics_listen: Vec<ListenUrl>,
+    pub http: Http,
     /// The cluster that a member without data founds or joins.
     pub founding: Founding,
     /// Where a member without data learns who that is, if not from `founding`.

@@ -33,6 +33,7 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
+pub(crate) use self::gate::is_grpc;
 use self::{
     auth::Auth,
     client::Services,
@@ -47,7 +48,12 @@ use self::{
     metrics::Proposals,
     require_leader::Leadership,
 };
-pub use self::{limits::Limits, metrics::Metrics, trace::traced, who::CommonName};
+pub use self::{
+    limits::Limits,
+    metrics::{Extent, Metrics},
+    trace::traced,
+    who::CommonName,
+};
 use crate::{
     node::{Credentials, Node},
     proto::{

@@ -1,10 +1,15 @@
 //! One port for everything a client asks: gRPC over HTTP/2, and the pages for people, probes and
 //! Prometheus over HTTP/1.1 or HTTP/2, with TLS and without.
 
+mod access;
+mod debug;
+mod exposition;
+mod gateway;
 mod health;
 mod metrics;
 mod process;
 mod serve;
+mod unmoved;
 
 use std::sync::Arc;
 
@@ -18,8 +23,10 @@ use axum::{
 };
 
 pub use self::{
-    metrics::Metrics,
-    serve::{Listener, TlsSource, serve},
+    access::{Access, Allowed},
+    debug::Debug,
+    metrics::{Feature, Metrics},
+    serve::{Front, Listener, TlsSource, serve},
 };
 use crate::{
     cluster::Versions,
@@ -27,10 +34,40 @@ use crate::{
     node::{Node, VersionPage},
 };
 
-/// What a client URL serves: the services of [`crate::grpc::router`] and the pages.
-pub fn router(node: &Node, grpc: Router, metrics: Arc<Metrics>) -> Router {
+/// What flags say of the pages of a client URL.
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub access: Access,
+    pub debug: Debug,
+    /// Whether the JSON gateway is served, for calls up to that many bytes.
+    pub gateway_message_bytes_max: Option<usize>,
+}
+
+/// The pages of a client URL, and the JSON gateway over `grpc`, the services of
+/// [`crate::grpc::router`].
+pub fn router(node: &Node, grpc: &Router, metrics: Arc<Metrics>, options: Options) -> Router {
     let status = node.status.clone();
-    metrics_router(node, metrics).merge(version_page(move || status.versions())).merge(grpc)
+    let pages = metrics_router(node, metrics)
+        .merge(version_page(move || status.versions()))
+        .merge(debug::router(node, options.debug))
+        .fallback(not_found);
+    let Some(bytes) = options.gateway_message_bytes_max else {
+        return options.access.guard(pages, Arc::new(|| false));
+    };
+    let credentials = node.credentials.clone();
+    // What cannot be read is no secret kept: the call itself will say so.
+    let refuses_names = move || credentials.is_enabled().unwrap_or(true);
+    let pages = pages.merge(gateway::router(grpc.clone(), bytes));
+    options.access.guard(pages, Arc::new(refuses_names))
+}
+
+/// What a URL for gRPC alone answers to everything else.
+pub fn no_pages() -> Router {
+    Router::new().fallback(not_found)
+}
+
+async fn not_found() -> Response {
+    text(StatusCode::NOT_FOUND, "404 page not found\n".to_owned())
 }
 
 /// What a `--listen-metrics-urls` URL serves: health and metrics.

@@ -14,6 +14,7 @@ mod introduce;
 mod keeper;
 mod leases;
 mod membership;
+mod metered_files;
 mod operation;
 mod peers;
 mod propose;
@@ -43,7 +44,7 @@ pub use status::{Status, StatusHandle};
 pub use versions::{Downgrades, VersionPage};
 
 use crate::types::{ClusterId, MemberId};
-pub use crate::watch::{Session as WatchSession, WatchHub};
+pub use crate::watch::{Counts as WatchCounts, Session as WatchSession, WatchHub};
 
 /// Who asks; without authentication everybody is nobody.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -4,6 +4,9 @@ mod shared_event;
 
 pub use shared_event::SharedEvent;
 
+/// The descriptors of the client API: an encoded `google.protobuf.FileDescriptorSet`.
+pub const CLIENT_API: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/client_api.bin"));
+
 #[expect(missing_docs, clippy::all, reason = "generated")]
 pub mod mvccpb {
     tonic::include_proto!("mvccpb");

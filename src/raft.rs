@@ -12,6 +12,7 @@ mod incoming;
 mod leadership;
 mod log_store;
 pub mod message;
+pub(crate) mod meter;
 pub mod network;
 mod outgoing;
 mod participants;

@@ -6,6 +6,7 @@ mod batch;
 mod cursor;
 mod directory;
 mod engine;
+mod observe;
 mod off_thread;
 mod sizes;
 mod snapshot;
@@ -32,6 +33,7 @@ use tables::Table;
 
 pub use batch::Batch;
 pub use cursor::Cursor;
+pub use observe::observe_writes;
 pub(crate) use off_thread::{off_thread, spawn_off_thread};
 pub use snapshot::Snapshot;
 pub use transfer::{CHUNK_BYTES, Export, Import};
@@ -134,6 +136,11 @@ impl Storage {
 
     pub fn sizes(&self) -> Sizes {
         self.shared.current.load().sizes()
+    }
+
+    /// Views of the store that are open now.
+    pub fn open_snapshots(&self) -> u64 {
+        self.shared.current.load().open_snapshots()
     }
 
     /// Rewrites all files, so that the space of rows that are gone is given back. Takes as long as

@@ -1,7 +1,10 @@
-//! Log lines in the shape of etcd's: one JSON object a line, on standard error; and traces.
+//! Log lines in the shape of etcd's: one JSON object a line, on standard error; traces; and what the
+//! process counts, under the names of etcd's metrics.
 
 mod export;
+mod histogram;
 mod line;
+mod meters;
 pub mod traces;
 
 use std::{
@@ -16,10 +19,11 @@ use tracing_subscriber::{
     util::SubscriberInitExt,
 };
 
-use line::{LineFormat, line};
-
 pub use export::{Destination, ExportError, Exporter};
+pub use histogram::Histogram;
 pub(crate) use line::now;
+use line::{LineFormat, line};
+pub use meters::{METERS, Meters, Operation, Peer as PeerMeter, Watched};
 
 /// Of this program.
 const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -64,6 +64,8 @@ pub struct Counts {
     pub watchers: usize,
     /// Watchers that are behind and read the store.
     pub catching_up: usize,
+    /// Events in the queues of streams, those of other keys of the same revisions included.
+    pub pending_events: usize,
 }
 
 /// Where the apply loop publishes and watchers subscribe. Clones share it.
@@ -161,11 +163,16 @@ impl WatchHub {
     }
 
     pub fn counts(&self) -> Counts {
-        let registry = self.registry();
+        let (watchers, feeds) = {
+            let registry = self.registry();
+            (registry.watchers(), registry.feeds())
+        };
         Counts {
-            streams: registry.streams(),
-            watchers: registry.watchers(),
+            streams: feeds.len(),
+            watchers,
             catching_up: self.shared.catching_up.load(Ordering::Relaxed),
+            // The apply loop has the registry again meanwhile.
+            pending_events: feeds.iter().map(|feed| feed.pending_events()).sum(),
         }
     }
 

@@ -18,7 +18,7 @@ CONFORMANCE = ETCD=$${ETCD:-$$(peers=$(PEERS) && echo $$peers/etcd)} \
 	cargo test --release --test conformance -- --nocapture
 
 .PHONY: conformance conformance-fuzz
-.PHONY: peers interop etcd-suite cluster-tests cluster-tests-etcd fault-rounds big-restart bench bench-parts gap compose-test
+.PHONY: prometheus-test peers interop etcd-suite cluster-tests cluster-tests-etcd fault-rounds big-restart bench bench-parts gap compose-test
 
 peers: ## build the etcd to compare with (a minute; then cached)
 	@tests/interop/build-peers.sh
@@ -36,6 +36,9 @@ conformance: ## the scripts of tests/conformance on all targets, a real etcd (ET
 conformance-fuzz: ## random programs on a server and an etcd in step (SECONDS=1800 SEED=...)
 	ORRERY_FUZZ_SECONDS=$(or $(SECONDS),1800) ORRERY_FUZZ_SEED=$(or $(SEED),$$(date +%s)) \
 		$(CONFORMANCE) random_programs
+
+prometheus-test: ## alerts and dashboard with a real Prometheus (apt-get install prometheus)
+	cargo test --release --test prometheus -- --nocapture
 
 cluster-tests: ## members killed, stopped and cut off from power under traffic
 	$(CLUSTER_TEST) --test-threads=1

@@ -31,6 +31,9 @@ pub(crate) mod node {
 
 /// Counters without a registry.
 pub(crate) mod metrics {
+    use std::time::Instant;
+
+    use http::HeaderValue;
     use prometheus_client::metrics::counter::Counter;
     use tonic::Code;
 
@@ -38,7 +41,15 @@ pub(crate) mod metrics {
     pub(crate) struct Metrics {
         pub(crate) received_bytes: Counter,
         pub(crate) sent_bytes: Counter,
+        pub(crate) clients: Clients,
         method: MethodCounters,
+    }
+
+    #[derive(Clone, Default)]
+    pub(crate) struct Clients;
+
+    impl Clients {
+        pub(crate) fn count(&self, _: Option<&HeaderValue>, _: bool) {}
     }
 
     #[derive(Clone, Default)]
@@ -59,6 +70,12 @@ pub(crate) mod metrics {
         pub(crate) fn handled(&self, _: Code) -> &Counter {
             &self.handled
         }
+
+        pub(crate) fn begin(&self) -> Option<Instant> {
+            None
+        }
+
+        pub(crate) fn end(&self, _: Option<Instant>) {}
     }
 }
 

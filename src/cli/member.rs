@@ -8,10 +8,14 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::info;
 
-use super::discovery;
+use super::{
+    discovery,
+    doors::{Door, Doors},
+    features,
+};
 use crate::{
     cluster::ids,
-    config::{Address, ClusterState, Config, Founding, ListenUrl, Place, Url},
+    config::{self, Address, ClusterState, Config, Founding, ListenUrl, Place, Url},
     grpc, http, log,
     node::{
         CorruptionRules, Ended, Identity, Limits, MembershipRules, Options, Running, SpaceRules,
@@ -60,8 +64,11 @@ pub(super) async fn start(
     (tls, credentials): (Tls, Credentials),
     threads: Threads,
 ) -> anyhow::Result<Serving> {
-    let clients = bind(&config.clients.listen, "--listen-client-urls").await?;
-    let pages = bind(&config.metrics_listen, "--listen-metrics-urls").await?;
+    let bound = [
+        (Door::Clients, bind(&config.clients.listen, "--listen-client-urls").await?),
+        (Door::Pages, bind(&config.http.listen, "--listen-client-http-urls").await?),
+        (Door::Metrics, bind(&config.metrics_listen, "--listen-metrics-urls").await?),
+    ];
 
     match data_dir.identity() {
         Some(_) => discovery::ignore(&config),
@@ -76,7 +83,11 @@ pub(super) async fn start(
     let (listeners, stopping) = (TaskTracker::new(), CancellationToken::new());
     let node = &member.node;
     let mut registry = Registry::default();
-    let counters = grpc::Metrics::register(&mut registry);
+    let extent = match config.http.metrics {
+        config::Metrics::Basic => grpc::Extent::Basic,
+        config::Metrics::Extensive => grpc::Extent::Extensive,
+    };
+    let counters = grpc::Metrics::register(&mut registry, extent);
     let limits = grpc::Limits {
         max_request_bytes: config.limits.max_request_bytes,
         max_txn_ops: config.limits.max_txn_ops,
@@ -88,7 +99,7 @@ pub(super) async fn start(
         Some(tracing) => grpc::traced(services, tracing.sampling_rate),
         None => services,
     };
-    let metrics = Arc::new(http::Metrics::new(node.identity, registry));
+    let metrics = Arc::new(http::Metrics::new(node.identity, &features::of(&config), registry));
     metrics.count_defragmentations(&node.space);
     let leader = node.status.leader();
     let counting = {
@@ -96,15 +107,15 @@ pub(super) async fn start(
         async move { metrics.count_leader_changes(leader).await }
     };
     listeners.spawn(stopping.clone().run_until_cancelled_owned(counting));
-    let router = http::router(node, services, metrics.clone());
-    let page_router = http::metrics_router(node, metrics);
+    let doors = Doors { config: &config, node, services, metrics, limits };
     let server = tls.clients.map(|tls| Arc::new(move || tls.current()) as http::TlsSource);
-    let bound = clients.into_iter().map(|bound| (bound, router.clone()));
-    let bound = bound.chain(pages.into_iter().map(|bound| (bound, page_router.clone())));
-    for ((url, listener), router) in bound {
-        info!(url, "listening for clients");
-        let tls = url.starts_with("https").then(|| server.clone()).flatten();
-        listeners.spawn(http::serve(listener, tls, router, stopping.clone()));
+    for (kind, sockets) in bound {
+        for (url, listener) in sockets {
+            info!(url, "listening for clients");
+            let tls = url.starts_with("https").then(|| server.clone()).flatten();
+            let front = doors.front(kind, tls.is_some());
+            listeners.spawn(http::serve(listener, tls, front, stopping.clone()));
+        }
     }
     Ok(Serving { member, listeners, stopping, _data_dir: data_dir })
 }

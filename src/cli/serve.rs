@@ -191,6 +191,7 @@ fn check_ports(config: &Config) -> anyhow::Result<()> {
     for (flag, urls) in [
         ("--listen-client-urls", &config.clients.listen),
         ("--listen-peer-urls", &config.peers.listen),
+        ("--listen-client-http-urls", &config.http.listen),
         ("--listen-metrics-urls", &config.metrics_listen),
     ] {
         for listen in urls {

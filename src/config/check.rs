@@ -5,7 +5,7 @@ use std::{fmt::Display, time::Duration};
 use super::{
     AutoCompaction, ClusterState, Config, CorruptionChecks, Discovery, ELECTION_MS_MAX, Error,
     Founding, Limits, ListenUrl, Listeners, QUOTA_BYTES_DEFAULT, Timing, Url, Warning, auth,
-    duration, raw::RawConfig, tracing, url,
+    duration, http, raw::RawConfig, tracing, url,
 };
 use crate::{telemetry, tls};
 
@@ -53,7 +53,8 @@ pub(crate) fn check(mut raw: RawConfig) -> Result<(Config, Vec<Warning>), Error>
     }
     let peers = listeners(&raw, &PEERS, &mut warnings)?;
     let clients = listeners(&raw, &CLIENTS, &mut warnings)?;
-    let metrics_listen = metrics_listeners(&raw, &clients)?;
+    let metrics_listen = extra_listeners(&raw, "listen-metrics-urls", &clients)?;
+    let http = http::http(&raw, &clients)?;
     let discovery = Discovery::parse(&raw)?;
     if raw.text("discovery-fallback") == "proxy" {
         return Err(Error::FallbackToProxy);
@@ -72,6 +73,7 @@ pub(crate) fn check(mut raw: RawConfig) -> Result<(Config, Vec<Warning>), Error>
         peers,
         clients,
         metrics_listen,
+        http,
         founding,
         // With a token of discovery the other one is not looked at.
         token_is_set: raw.is_set("initial-cluster-token")
@@ -109,7 +111,7 @@ fn unknown(raw: &RawConfig, flag: &str, known: impl Display) -> Error {
     Error::BadValue { setting: format!("--{flag}"), value, why }
 }
 
-fn urls<T>(
+pub(super) fn urls<T>(
     raw: &RawConfig,
     flag: &'static str,
     parse: impl Fn(&str) -> Result<T, url::Error>,
@@ -222,8 +224,12 @@ fn versions(raw: &RawConfig) -> Result<tls::Versions, Error> {
     }
 }
 
-fn metrics_listeners(raw: &RawConfig, clients: &Listeners) -> Result<Vec<ListenUrl>, Error> {
-    let flag = "listen-metrics-urls";
+/// Listeners besides the clients', with the clients' certificate.
+pub(super) fn extra_listeners(
+    raw: &RawConfig,
+    flag: &'static str,
+    clients: &Listeners,
+) -> Result<Vec<ListenUrl>, Error> {
     let listen = urls(raw, flag, ListenUrl::parse, |listen| listen.url.to_string())?;
     match listen.iter().find(|listener| listener.url.tls) {
         Some(listener) if clients.tls == tls::Source::None => {

@@ -27,6 +27,10 @@ pub enum Error {
     BadUrls { flag: &'static str, value: String, why: url::Error },
     #[error("--{0} needs at least one URL")]
     NoUrls(&'static str),
+    #[error(
+        "cannot bind both --listen-client-urls and --listen-client-http-urls on the same url {0}"
+    )]
+    BothListeners(String),
     #[error("--advertise-client-urls is required when --listen-client-urls is set explicitly")]
     NoAdvertiseClientUrls,
     #[error("--{0} must be >0 (set to 0ms)")]

@@ -112,6 +112,11 @@ impl ListenUrl {
         };
         Ok(ListenUrl { url, address })
     }
+
+    /// Whether the system chooses where to listen.
+    pub(crate) fn any_port(&self) -> bool {
+        matches!(self.address, Address::Tcp(address) if address.port() == 0)
+    }
 }
 
 /// `host:port`, with an IPv6 address in brackets and nothing behind the port.

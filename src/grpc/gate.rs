@@ -107,6 +107,8 @@ impl Gate {
     async fn call(&self, position: usize, request: Request, next: Next) -> Response {
         let method = &method::ALL[position];
         let call = response::Call::start(self.metrics.clone(), position);
+        let version = request.headers().get("client-api-version");
+        self.metrics.clients.count(version, method.kind.is_stream());
         if let Err(refusal) = self.admission.admit(method, request.headers()) {
             return call.answer(Status::from(refusal).into_http(), None);
         }
@@ -156,7 +158,7 @@ impl Gate {
 }
 
 /// What etcd takes for a gRPC call; everything else goes to the pages.
-fn is_grpc(request: &Request) -> bool {
+pub(crate) fn is_grpc<B>(request: &http::Request<B>) -> bool {
     let content_type = request.headers().get(header::CONTENT_TYPE);
     request.version() == Version::HTTP_2
         && content_type.is_some_and(|it| it.as_bytes().starts_with(b"application/grpc"))

@@ -3,6 +3,8 @@
 mod chunks;
 mod read_only;
 
+use std::time::Instant;
+
 use futures::stream;
 use tonic::{Request, Response, Status, async_trait};
 use tracing::Instrument;
@@ -17,6 +19,7 @@ use crate::{
         CompactionRequest, CompactionResponse, DeleteRangeRequest, DeleteRangeResponse, PutRequest,
         PutResponse, RangeRequest, RangeResponse, TxnRequest, TxnResponse, kv_server,
     },
+    telemetry::{METERS, Operation},
     types::Revision,
 };
 
@@ -124,16 +127,41 @@ impl kv_server::Kv for Kv {
 
 impl Kv {
     async fn read(&self, who: &Who, range: RangeRequest) -> Result<RangeResponse, Status> {
+        let begun = Instant::now();
+        let read = self.read_fresh(who, range).await;
+        METERS.operations.requested(Operation::Range, read.is_ok(), begun.elapsed());
+        read
+    }
+
+    async fn read_fresh(&self, who: &Who, range: RangeRequest) -> Result<RangeResponse, Status> {
         let freshness = if range.serializable { Freshness::Any } else { Freshness::Linearizable };
         let view = self.reader.view(freshness).await?;
         self.credentials.check(who, &view, |judge| judge.range(&range)).await?;
-        if range.range_end.is_empty() {
-            return Ok(view.keys().range(&range).map_err(Error::from)?);
-        }
-        aside(move || view.keys().range(&range)).await
+        let begun = Instant::now();
+        let read = if range.range_end.is_empty() {
+            view.keys().range(&range).map_err(|error| Error::from(error).into())
+        } else {
+            aside(move || view.keys().range(&range)).await
+        };
+        METERS.keys.ranges.inc();
+        METERS.operations.read(read.is_ok(), begun.elapsed());
+        read
     }
 
     async fn read_txn(
+        &self,
+        who: &Who,
+        txn: TxnRequest,
+        freshness: Freshness,
+    ) -> Result<TxnResponse, Status> {
+        let begun = Instant::now();
+        let read = self.read_txn_fresh(who, txn, freshness).await;
+        METERS.operations.requested(Operation::ReadonlyTxn, read.is_ok(), begun.elapsed());
+        METERS.keys.ranges.inc_by(read.as_ref().map_or(0, |read| read.responses.len() as u64));
+        read
+    }
+
+    async fn read_txn_fresh(
         &self,
         who: &Who,
         txn: TxnRequest,

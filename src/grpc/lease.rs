@@ -14,6 +14,7 @@ use crate::{
         LeaseStatus, LeaseTimeToLiveRequest, LeaseTimeToLiveResponse, lease_server,
     },
     state_machine::Judge,
+    telemetry::METERS,
     types::LeaseId,
 };
 
@@ -68,7 +69,10 @@ impl lease_server::Lease for Lease {
             .into_inner()
             .map(move |request| {
                 let (service, who) = (service.clone(), who.clone());
-                async move { service.renew(&who, request?).await }
+                async move {
+                    let failed = |_: &Status| METERS.watch.stream_failed("lease-keepalive");
+                    service.renew(&who, request.inspect_err(failed)?).await
+                }
             })
             .buffered(RENEWALS_IN_FLIGHT);
         Ok(Response::new(answers.boxed()))

@@ -32,7 +32,7 @@ const MESSAGE_OVERHEAD_BYTES: usize = 512 * 1024;
 
 impl Limits {
     /// Largest message that is read at all, in bytes.
-    pub(crate) fn message_bytes_max(&self) -> usize {
+    pub fn message_bytes_max(&self) -> usize {
         self.max_request_bytes + MESSAGE_OVERHEAD_BYTES
     }
 }

@@ -1,5 +1,7 @@
 //! The Maintenance service: about this one member.
 
+use std::time::Instant;
+
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, async_trait};
 use tracing::{info, warn};
@@ -19,6 +21,7 @@ use crate::{
         HashResponse, MoveLeaderRequest, MoveLeaderResponse, SnapshotRequest, SnapshotResponse,
         StatusRequest, StatusResponse, alarm_request::AlarmAction, maintenance_server,
     },
+    telemetry::METERS,
     types::{MemberId, Revision, Version},
 };
 
@@ -115,7 +118,9 @@ impl maintenance_server::Maintenance for Maintenance {
     async fn hash(&self, _: Request<HashRequest>) -> Result<Response<HashResponse>, Status> {
         let view = self.reader.view(Freshness::Any).await?;
         let header = self.header.at(view.keys().revision());
+        let begun = Instant::now();
         let hash = aside(move || Ok(view.checksum()?)).await?;
+        METERS.keys.hash.observe(begun.elapsed());
         Ok(Response::new(HashResponse { header, hash }))
     }
 

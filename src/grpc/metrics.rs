@@ -1,6 +1,8 @@
 //! What the gRPC edge counts, under the names that etcd's dashboards and alerts use.
 
-use std::sync::Arc;
+mod clients;
+
+use std::{sync::Arc, time::Instant};
 
 use prometheus_client::{
     metrics::{counter::Counter, family::Family, gauge::Gauge},
@@ -11,7 +13,9 @@ use tonic::Code;
 use crate::{
     grpc::method,
     node::{Caller, Error, Node, Operation, Proposer, Space},
+    telemetry::Histogram,
 };
+pub(crate) use clients::Clients;
 
 /// Codes of the gRPC protocol, named as etcd's metrics name them, in the order of their numbers.
 const CODES: [&str; 17] = [
@@ -45,9 +49,21 @@ pub struct Metrics {
     methods: Arc<[MethodCounters]>,
     pub(crate) received_bytes: Counter,
     pub(crate) sent_bytes: Counter,
+    pub(crate) clients: Clients,
     proposals_pending: Gauge,
     proposals_failed: Counter,
 }
+
+/// `--metrics`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extent {
+    Basic,
+    /// How long calls take, too.
+    Extensive,
+}
+
+/// Upper bounds that Prometheus's clients take when nobody says otherwise, in seconds.
+const HANDLING_SECS: [f64; 11] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
 /// Counters of one method.
 pub(crate) struct MethodCounters {
@@ -55,6 +71,8 @@ pub(crate) struct MethodCounters {
     pub(crate) messages_received: Counter,
     pub(crate) messages_sent: Counter,
     handled: Vec<Counter>,
+    /// From the call to the end of its answer.
+    handling: Option<Histogram>,
 }
 
 impl MethodCounters {
@@ -62,10 +80,21 @@ impl MethodCounters {
         // A code is a number from 0 to 16, one for each row of `CODES`.
         &self.handled[code as usize]
     }
+
+    /// When a call begins, if that matters.
+    pub(crate) fn begin(&self) -> Option<Instant> {
+        self.handling.is_some().then(Instant::now)
+    }
+
+    pub(crate) fn end(&self, begun: Option<Instant>) {
+        if let (Some(handling), Some(begun)) = (&self.handling, begun) {
+            handling.observe(begun.elapsed());
+        }
+    }
 }
 
 impl Metrics {
-    pub fn register(registry: &mut Registry) -> Metrics {
+    pub fn register(registry: &mut Registry, extent: Extent) -> Metrics {
         let started = family(registry, "grpc_server_started", "RPCs started on the server");
         let handled = family(
             registry,
@@ -75,6 +104,13 @@ impl Metrics {
         let messages_received =
             family(registry, "grpc_server_msg_received", "Messages received on the server");
         let messages_sent = family(registry, "grpc_server_msg_sent", "Messages sent by the server");
+        let handling = Family::<Labels, Histogram, fn() -> Histogram>::new_with_constructor(|| {
+            Histogram::new(HANDLING_SECS)
+        });
+        if extent == Extent::Extensive {
+            let help = "Calls from their beginning to the end of their answer";
+            registry.register("grpc_server_handling_seconds", help, handling.clone());
+        }
         let of_method = |method: &method::Method| {
             let labels = vec![
                 ("grpc_type", method.kind.name()),
@@ -90,12 +126,17 @@ impl Metrics {
                 messages_received: messages_received.get_or_create_owned(&labels),
                 messages_sent: messages_sent.get_or_create_owned(&labels),
                 handled: CODES.into_iter().map(with_code).collect(),
+                handling: match extent {
+                    Extent::Basic => None,
+                    Extent::Extensive => Some(handling.get_or_create_owned(&labels)),
+                },
             }
         };
         let metrics = Metrics {
             methods: method::ALL.iter().map(of_method).collect(),
             received_bytes: Counter::default(),
             sent_bytes: Counter::default(),
+            clients: Clients::register(registry),
             proposals_pending: Gauge::default(),
             proposals_failed: Counter::default(),
         };
@@ -203,7 +244,10 @@ mod tests {
     #[test]
     fn every_counter_of_every_method_is_there_from_the_start() {
         let mut registry = Registry::default();
-        Metrics::register(&mut registry).method(0).handled(Code::OutOfRange).inc();
+        Metrics::register(&mut registry, Extent::Extensive)
+            .method(0)
+            .handled(Code::OutOfRange)
+            .inc();
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
         for line in [
@@ -217,6 +261,8 @@ mod tests {
              grpc_service=\"etcdserverpb.KV\",grpc_method=\"Txn\"} 0",
             "etcd_network_client_grpc_received_bytes_total 0",
             "etcd_network_client_grpc_sent_bytes_total 0",
+            "grpc_server_handling_seconds_bucket{le=\"0.005\",grpc_type=\"unary\",\
+             grpc_service=\"etcdserverpb.KV\",grpc_method=\"Put\"} 0",
             "etcd_server_proposals_failed_total 0",
             "etcd_server_proposals_pending 0",
         ] {

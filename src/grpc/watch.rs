@@ -27,6 +27,7 @@ use crate::{
         watch_request::RequestUnion,
         watch_server::{self, WatchServer},
     },
+    telemetry::{METERS, Watched},
     types::KeyRange,
 };
 
@@ -119,6 +120,9 @@ struct Serving<R, F, J> {
     interval: Interval,
     fill: F,
     judge: J,
+    /// The last response, and since when the connection is busy with it: it asks for the next one
+    /// when it has room again.
+    given: Option<(Watched, Instant)>,
 }
 
 /// The responses of one stream, which ends when it is dropped or with an error.
@@ -134,7 +138,7 @@ where
     F: Fn(&mut Option<ResponseHeader>),
     J: AsyncFn(&WatchCreateRequest) -> Result<(), Status>,
 {
-    let serving = Serving { session, requests: Some(requests), interval, fill, judge };
+    let serving = Serving { session, requests: Some(requests), interval, fill, judge, given: None };
     stream::unfold(Some(serving), async |serving| {
         let mut serving = serving?;
         match serving.next_response().await {
@@ -151,6 +155,9 @@ where
     J: AsyncFn(&WatchCreateRequest) -> Result<(), Status>,
 {
     async fn next_response(&mut self) -> Result<WatchResponse, Status> {
+        if let Some((what, since)) = self.given.take() {
+            METERS.watch.sent(what, since.elapsed());
+        }
         loop {
             // A client that asks and does not listen is asked to wait.
             let listens = !self.session.has_responses();
@@ -158,10 +165,15 @@ where
                 response = self.session.next_response() => {
                     let mut response = response.map_err(node::Error::from)?;
                     (self.fill)(&mut response.header);
+                    METERS.watch.events.inc_by(response.events.len() as u64);
+                    self.given = Some((content(&response), Instant::now()));
                     return Ok(response);
                 }
                 request = next(&mut self.requests), if listens => match request {
-                    Some(request) => self.request(request?).await,
+                    Some(request) => {
+                        let failed = |_: &Status| METERS.watch.stream_failed("watch");
+                        self.request(request.inspect_err(failed)?).await;
+                    }
                     None => self.requests = None,
                 },
                 _ = self.interval.tick() => self.session.tick(),
@@ -183,6 +195,15 @@ where
             Some(status) => self.session.refuse(status::as_reason(&status)),
             None => self.session.request(request),
         }
+    }
+}
+
+fn content(response: &WatchResponse) -> Watched {
+    match u32::try_from(response.events.len()) {
+        Ok(0) if response.created || response.canceled => Watched::Control,
+        Ok(0) => Watched::Progress,
+        Ok(events) => Watched::Events(events),
+        Err(_) => Watched::Events(u32::MAX),
     }
 }
 

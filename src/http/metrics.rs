@@ -1,7 +1,7 @@
 //! `/metrics`: all counters of the process, with what the node knows of itself.
 
 use std::{
-    collections::{BTreeSet, HashSet},
+    collections::BTreeSet,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -14,12 +14,7 @@ use axum::{
 };
 use prometheus_client::{
     encoding::text,
-    metrics::{
-        counter::Counter,
-        family::Family,
-        gauge::Gauge,
-        histogram::{Histogram, exponential_buckets},
-    },
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
     registry::Registry,
 };
 use tokio::sync::watch;
@@ -27,8 +22,9 @@ use tokio::sync::watch;
 use crate::{
     alarm::{Alarm, Alarms},
     grpc::version,
-    http::{health::Counts, pages, process::Process},
-    node::{Freshness, Identity, Node, Space, Status},
+    http::{exposition::Format, health::Counts, process::Process, unmoved},
+    node::{Freshness, Identity, Node, Space, Status, WatchCounts},
+    telemetry::{Histogram, METERS},
     types::{MemberId, Revision, Version},
 };
 
@@ -43,7 +39,8 @@ pub struct Metrics {
 
 impl Metrics {
     /// Takes a registry in which all other parts have registered what they count.
-    pub fn new(identity: Identity, mut registry: Registry) -> Metrics {
+    pub fn new(identity: Identity, features: &[Feature], mut registry: Registry) -> Metrics {
+        show_features(features, &mut registry);
         let gauges = Gauges::register(&mut registry, identity);
         let leader_changes = Counter::default();
         registry.register(
@@ -52,8 +49,16 @@ impl Metrics {
             leader_changes.clone(),
         );
         registry.register_collector(Box::new(Process));
+        METERS.register(&mut registry);
+        // Here the write is all that a commit is.
+        registry.register(
+            "etcd_debugging_disk_backend_commit_write_duration_seconds",
+            "Writing what a batch of entries changed",
+            METERS.disk.commit.clone(),
+        );
+        unmoved::register(&mut registry);
         let health = Counts::register(&mut registry);
-        let defragmentation_seconds = Histogram::new(exponential_buckets(0.1, 2.0, 13));
+        let defragmentation_seconds = Histogram::doubling(0.1, 13);
         registry.register(
             "etcd_disk_backend_defrag_duration_seconds",
             "How long defragmentations took",
@@ -69,7 +74,7 @@ impl Metrics {
     /// Has defragmentations counted from now on.
     pub fn count_defragmentations(&self, space: &Space) {
         let seconds = self.defragmentation_seconds.clone();
-        space.count_defragmentations(move |took| seconds.observe(took.as_secs_f64()));
+        space.count_defragmentations(move |took| seconds.observe(took));
     }
 
     /// Counts until the node is gone; to be run beside it.
@@ -97,18 +102,15 @@ impl Metrics {
             tracing::error!(%error, "metrics do not encode");
         }
         let accept = accept.and_then(|accept| accept.to_str().ok()).unwrap_or_default();
-        let (content_type, page) = if accept.contains("application/openmetrics-text") {
-            ("application/openmetrics-text; version=1.0.0; charset=utf-8", page)
-        } else {
-            ("text/plain; version=0.0.4; charset=utf-8", classic(&page))
-        };
-        ([(header::CONTENT_TYPE, content_type)], page).into_response()
+        let format = Format::accepted(accept);
+        ([(header::CONTENT_TYPE, format.content_type())], format.page(&page)).into_response()
     }
 }
 
 pub(super) fn page(node: &Node, metrics: Arc<Metrics>) -> Router {
     let state = (node.clone(), metrics);
-    pages(Router::new().route("/metrics", any(scrape)).with_state(state))
+    // By any method, as etcd has it.
+    Router::new().route("/metrics", any(scrape)).with_state(state)
 }
 
 async fn scrape(
@@ -127,6 +129,8 @@ struct Facts {
     revision: Option<Revision>,
     floor: Option<Revision>,
     auth_revision: Option<u64>,
+    watched: WatchCounts,
+    open_views: u64,
 }
 
 impl Facts {
@@ -138,8 +142,49 @@ impl Facts {
         let floor = view.as_ref().and_then(|view| view.keys().floor());
         let auth_revision = view.and_then(|view| view.auth().ok()).map(|auth| auth.revision);
         let defragmentations = node.space.defragmentations();
-        Facts { status, defragmentations, is_leader, revision, floor, auth_revision }
+        // After the view of this scrape is closed.
+        let (watched, open_views) = (node.watch.counts(), node.status.open_views());
+        Facts {
+            status,
+            defragmentations,
+            is_leader,
+            revision,
+            floor,
+            auth_revision,
+            watched,
+            open_views,
+        }
     }
+}
+
+/// Something that a flag switches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Feature {
+    pub name: &'static str,
+    /// `ALPHA` or `BETA`.
+    pub stage: &'static str,
+    pub enabled: bool,
+}
+
+fn show_identity(identity: Identity, registry: &mut Registry) {
+    let member = identity.member.to_string();
+    for (name, help, label, value) in [
+        ("etcd_server_version", "The version that runs", "server_version", version::SERVER),
+        ("etcd_server_id", "This member's id in hexadecimal", "server_id", &member),
+    ] {
+        let family = Family::<[(&'static str, String); 1], Gauge>::default();
+        family.get_or_create_owned(&[(label, value.to_owned())]).set(1);
+        registry.register(name, help, family);
+    }
+}
+
+fn show_features(features: &[Feature], registry: &mut Registry) {
+    let family = Family::<[(&'static str, &'static str); 2], Gauge>::default();
+    for Feature { name, stage, enabled } in features {
+        let labels = [("name", *name), ("stage", *stage)];
+        family.get_or_create_owned(&labels).set(i64::from(*enabled));
+    }
+    registry.register("etcd_server_feature_enabled", "1 for each feature that is on", family);
 }
 
 /// 1 for the version in force, 0 for each that was.
@@ -158,6 +203,11 @@ struct Gauges {
     used_bytes: Gauge,
     revision: Gauge,
     floor: Gauge,
+    watch_streams: Gauge,
+    watchers: Gauge,
+    slow_watchers: Gauge,
+    pending_events: Gauge,
+    open_views: Gauge,
     defragmentations: Gauge,
     alarms: Family<[(&'static str, String); 2], Gauge>,
     /// All that were ever active: one that is not any more is shown as such.
@@ -167,15 +217,7 @@ struct Gauges {
 
 impl Gauges {
     fn register(registry: &mut Registry, identity: Identity) -> Gauges {
-        let member = identity.member.to_string();
-        for (name, help, label, value) in [
-            ("etcd_server_version", "The version that runs", "server_version", version::SERVER),
-            ("etcd_server_id", "This member's id in hexadecimal", "server_id", &member),
-        ] {
-            let family = Family::<[(&'static str, String); 1], Gauge>::default();
-            family.get_or_create_owned(&[(label, value.to_owned())]).set(1);
-            registry.register(name, help, family);
-        }
+        show_identity(identity, registry);
         let cluster_version = ClusterVersions::default();
         registry.register("etcd_cluster_version", "Everybody's version", cluster_version.clone());
         let alarms = Family::default();
@@ -221,6 +263,17 @@ impl Gauges {
                 "etcd_debugging_mvcc_compact_revision",
                 "The revision of the last compaction, -1 before the first",
             ),
+            watch_streams: gauge("etcd_debugging_mvcc_watch_stream_total", "Streams of watchers"),
+            watchers: gauge("etcd_debugging_mvcc_watcher_total", "Watchers"),
+            slow_watchers: gauge(
+                "etcd_debugging_mvcc_slow_watcher_total",
+                "Watchers that are behind and read the store",
+            ),
+            pending_events: gauge(
+                "etcd_debugging_mvcc_pending_events_total",
+                "Events of the revisions that wait for watch streams to take them",
+            ),
+            open_views: gauge("etcd_mvcc_db_open_read_transactions", "Open views of the store"),
             defragmentations: gauge(
                 "etcd_disk_defrag_inflight",
                 "1 while the store is being defragmented, 0 when not",
@@ -241,10 +294,25 @@ impl Gauges {
     }
 
     fn set(&self, facts: &Facts) {
-        let Facts { status, defragmentations, is_leader, revision, floor, auth_revision } = facts;
+        let Facts {
+            status,
+            defragmentations,
+            is_leader,
+            revision,
+            floor,
+            auth_revision,
+            watched,
+            open_views,
+        } = facts;
         if let Some(version) = status.versions.cluster {
             self.show_cluster_version(version);
         }
+        let wire = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        self.watch_streams.set(wire(watched.streams));
+        self.watchers.set(wire(watched.watchers));
+        self.slow_watchers.set(wire(watched.catching_up));
+        self.pending_events.set(wire(watched.pending_events));
+        self.open_views.set(open_views.cast_signed());
         self.has_leader.set(i64::from(status.leader.is_some()));
         self.is_leader.set(i64::from(*is_leader));
         self.is_learner.set(i64::from(status.is_learner));
@@ -273,41 +341,6 @@ impl Gauges {
             self.alarms.get_or_create_owned(&labels).set(i64::from(alarms.contains(*alarm)));
         }
     }
-}
-
-/// Counters that have no `_total` in etcd's page.
-const BARE: &[&str] = &["etcd_server_health_success", "etcd_server_health_failures"];
-
-/// Prometheus's older text format, in which a counter's description bears its whole name.
-fn classic(openmetrics: &str) -> String {
-    let is_counter = |line: &str| line.starts_with("# TYPE ") && line.ends_with(" counter");
-    let counters: HashSet<&str> = openmetrics
-        .lines()
-        .filter(|line| is_counter(line))
-        .filter_map(|line| line.split(' ').nth(2))
-        .collect();
-    let mut page = String::with_capacity(openmetrics.len() + counters.len() * 2 * "_total".len());
-    for line in openmetrics.lines().filter(|line| *line != "# EOF") {
-        let mut words = line.splitn(4, ' ');
-        match (words.next(), words.next(), words.next(), words.next()) {
-            (Some(name), ..)
-                if BARE.iter().any(|bare| name.strip_suffix("_total") == Some(bare)) =>
-            {
-                page += &line.replacen("_total", "", 1);
-                page.push('\n');
-            }
-            (Some("#"), Some(what), Some(name), Some(rest))
-                if counters.contains(name) && !BARE.contains(&name) =>
-            {
-                page += &format!("# {what} {name}_total {rest}\n");
-            }
-            _ => {
-                page += line;
-                page.push('\n');
-            }
-        }
-    }
-    page
 }
 
 #[cfg(test)]

@@ -26,8 +26,19 @@ impl Collector for Process {
             ("process_virtual_memory_bytes", "Virtual memory size", status_bytes("VmSize")),
             ("process_open_fds", "Open file descriptors", open_files()),
             ("process_max_fds", "File descriptors that may be open", open_files_max()),
+            ("os_fd_used", "Open file descriptors", open_files()),
+            ("os_fd_limit", "File descriptors that may be open", open_files_max()),
+            ("process_virtual_memory_max_bytes", "Virtual memory that may be used", memory_max()),
             ("process_start_time_seconds", "Start of the process since the epoch", start_secs()),
         ];
+        for (name, help, field) in [
+            ("process_network_receive_bytes", "Bytes received by the network", "InOctets"),
+            ("process_network_transmit_bytes", "Bytes sent by the network", "OutOctets"),
+        ] {
+            if let Some(bytes) = network_bytes(field) {
+                encode(&mut encoder, name, help, &ConstCounter::new(bytes))?;
+            }
+        }
         for (name, help, value) in gauges {
             if let Some(value) = value {
                 encode(&mut encoder, name, help, &ConstGauge::new(value))?;
@@ -76,10 +87,30 @@ fn open_files() -> Option<f64> {
     Some(fs::read_dir("/proc/self/fd").ok()?.count() as f64)
 }
 
-fn open_files_max() -> Option<f64> {
+pub(super) fn open_files_max() -> Option<f64> {
+    limit("Max open files")
+}
+
+fn memory_max() -> Option<f64> {
+    limit("Max address space")
+}
+
+fn limit(name: &str) -> Option<f64> {
     let text = fs::read_to_string("/proc/self/limits").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("Max open files"))?;
-    line.split_whitespace().next()?.parse().ok()
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+    match line.split_whitespace().next()? {
+        "unlimited" => Some(2f64.powi(64)),
+        number => number.parse().ok(),
+    }
+}
+
+/// Of everything in this process's network namespace, as every exporter counts it.
+fn network_bytes(field: &str) -> Option<f64> {
+    let text = fs::read_to_string("/proc/self/net/netstat").ok()?;
+    let mut lines = text.lines().filter_map(|line| line.strip_prefix("IpExt: "));
+    let (names, values) = (lines.next()?, lines.next()?);
+    let at = names.split(' ').position(|name| name == field)?;
+    values.split(' ').nth(at)?.parse().ok()
 }
 
 #[cfg(test)]
@@ -93,6 +124,8 @@ mod tests {
         assert!(status_bytes("VmSize").unwrap() >= status_bytes("VmRSS").unwrap());
         assert!(open_files().unwrap() >= 3.0);
         assert!(open_files_max().unwrap() >= open_files().unwrap());
+        assert!(memory_max().unwrap() >= status_bytes("VmSize").unwrap());
+        assert!(network_bytes("InOctets").is_some_and(|bytes| bytes >= 0.0));
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
         assert!((0.0..86_400.0).contains(&(now.as_secs_f64() - start_secs().unwrap())));
     }

@@ -1,8 +1,15 @@
 //! Listening: connections, TLS, and a stop that lets requests finish.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    io,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
 
-use axum::Router;
+use axum::{Router, extract::Request, response::Response, routing::future::RouteFuture};
+use hyper::body::Incoming;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto::Builder,
@@ -16,9 +23,12 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tower::ServiceExt;
+use tower::{Service, ServiceExt};
 
-use crate::{grpc::CommonName, tls};
+use crate::{
+    grpc::{CommonName, is_grpc},
+    tls,
+};
 
 /// A handshake that has not ended by then is given up. Each has a task of its own, so that a slow
 /// one holds up nobody.
@@ -50,16 +60,47 @@ pub enum Listener {
     Unix(UnixListener),
 }
 
+/// What a listener serves: calls of gRPC, and pages for all other requests.
+#[derive(Clone)]
+pub struct Front {
+    pub grpc: Router,
+    pub pages: Router,
+}
+
+impl From<Router> for Front {
+    /// Serves both from one router.
+    fn from(router: Router) -> Front {
+        Front { grpc: router.clone(), pages: router }
+    }
+}
+
+impl Service<Request<Incoming>> for Front {
+    type Response = Response;
+    type Error = Infallible;
+    type Future = RouteFuture<Infallible>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        // Routers take what comes.
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Incoming>) -> RouteFuture<Infallible> {
+        let router = if is_grpc(&request) { &mut self.grpc } else { &mut self.pages };
+        router.call(request)
+    }
+}
+
 /// Serves all connections until `shutdown`, and returns when the last of them is done or cut.
 pub async fn serve(
     listener: Listener,
     tls: Option<TlsSource>,
-    router: Router,
+    front: impl Into<Front>,
     shutdown: CancellationToken,
 ) {
     let connections = TaskTracker::new();
     let cut = CancellationToken::new();
-    let server = Server { tls, router, shutdown: shutdown.clone(), cut: cut.clone() };
+    let front = front.into();
+    let server = Server { tls, front, shutdown: shutdown.clone(), cut: cut.clone() };
     loop {
         let accepted = tokio::select! {
             () = shutdown.cancelled() => break,
@@ -107,7 +148,7 @@ impl Listener {
 #[derive(Clone)]
 struct Server {
     tls: Option<TlsSource>,
-    router: Router,
+    front: Front,
     shutdown: CancellationToken,
     cut: CancellationToken,
 }
@@ -146,14 +187,14 @@ impl Server {
         client: Option<CommonName>,
     ) {
         let builder = protocols();
-        let router = self.router.map_request(move |mut request: http::Request<_>| {
+        let front = self.front.map_request(move |mut request: Request<Incoming>| {
             if let Some(client) = &client {
                 request.extensions_mut().insert(client.clone());
             }
             request
         });
-        let service = TowerToHyperService::new(router);
-        let connection = builder.serve_connection(TokioIo::new(socket), service);
+        let service = TowerToHyperService::new(front);
+        let connection = builder.serve_connection_with_upgrades(TokioIo::new(socket), service);
         let mut connection = std::pin::pin!(connection);
         let outcome = tokio::select! {
             outcome = connection.as_mut() => outcome,

@@ -24,22 +24,34 @@ use crate::{
 /// Revisions that one step looks at, as in etcd: a few milliseconds of work.
 const REVISIONS_PER_STEP: usize = 1000;
 
+/// What a step did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// There is more to do.
+    pub more: bool,
+    /// Versions that were removed.
+    pub removed: u64,
+}
+
 /// Does one step of the present round, or begins the next one. `Ok(true)` asks to be called again.
 /// Steps run one at a time, beside anything else.
 pub fn step(storage: &Storage) -> Result<bool, Error> {
     let floor = Head::read(&storage.snapshot())?.floor;
-    floor.map_or(Ok(false), |floor| step_towards(storage, floor))
+    floor.map_or(Ok(false), |floor| Ok(step_towards(storage, floor)?.more))
 }
 
 /// As [`step`], towards a floor that the store has or has had.
-pub fn step_towards(storage: &Storage, floor: Revision) -> Result<bool, Error> {
+pub fn step_towards(storage: &Storage, floor: Revision) -> Result<Step, Error> {
     let snapshot = storage.snapshot();
-    let Some(mut round) = begin(&snapshot, floor)? else { return Ok(false) };
+    let Some(mut round) = begin(&snapshot, floor)? else {
+        return Ok(Step { more: false, removed: 0 });
+    };
     let mut batch = snapshot.batch();
-    round.next = remove(&snapshot, &mut batch, &round)?;
+    let mut removed = 0;
+    round.next = remove(&snapshot, &mut batch, &round, &mut removed)?;
     batch.put(Table::Meta, &MetaKey::Compaction.key(), round.encode());
     batch.write()?;
-    Ok(round.next.main <= round.target || round.target < floor)
+    Ok(Step { more: round.next.main <= round.target || round.target < floor, removed })
 }
 
 /// Whether everything below this floor is gone.
@@ -84,6 +96,7 @@ fn remove(
     rows: &dyn Rows,
     batch: &mut Batch<'_>,
     round: &CompactionRow,
+    removed: &mut u64,
 ) -> Result<SubRevision, Error> {
     let mut cursor = rows.cursor(Table::Revisions);
     cursor.seek(&tables::revision_key(round.next))?;
@@ -93,7 +106,7 @@ fn remove(
         if at.main > round.target {
             return Ok(round.end());
         }
-        remove_around(batch, round, at, &history::key(row)?)?;
+        *removed += remove_around(batch, round, at, &history::key(row)?)?;
         cursor.step()?;
     }
     match cursor.row() {
@@ -102,32 +115,37 @@ fn remove(
     }
 }
 
-/// Removes one change if no read can see it, and else what it has replaced. What it replaced since
-/// the round before needs no search: it removes itself when its turn comes.
+/// Removes one change if no read can see it, and else what it has replaced; how many versions. What
+/// it replaced since the round before needs no search: it removes itself when its turn comes.
 fn remove_around(
     batch: &mut Batch<'_>,
     round: &CompactionRow,
     at: SubRevision,
     key: &[u8],
-) -> Result<(), Error> {
+) -> Result<u64, Error> {
     let Some((main, newest)) = index::newest(batch, key, round.target)? else {
         return Err(Table::Versions.corrupt(format!("no version for the change at {at:?}")));
     };
     if main > at.main {
         remove_version(batch, key, at);
-        return Ok(());
+        return Ok(1);
     }
+    let mut removed = 0;
     let before = at.main.previous().map(|before| before.min(round.done));
     if let Some(before) = before
         && let Some((main, replaced)) = index::newest(batch, key, before)?
     {
         remove_version(batch, key, SubRevision { main, sub: replaced.sub() });
+        removed += 1;
     }
     match newest {
-        VersionRow::Tombstone { .. } if at.main < round.target => remove_version(batch, key, at),
+        VersionRow::Tombstone { .. } if at.main < round.target => {
+            remove_version(batch, key, at);
+            removed += 1;
+        }
         VersionRow::Tombstone { .. } | VersionRow::Put { .. } => {}
     }
-    Ok(())
+    Ok(removed)
 }
 
 fn remove_version(batch: &mut Batch<'_>, key: &[u8], at: SubRevision) {

@@ -6,7 +6,7 @@
 use std::{
     collections::VecDeque,
     sync::{Arc, Mutex, MutexGuard},
-    time::Duration,
+    time::{Duration, Instant, SystemTime},
 };
 
 use tokio::sync::{Notify, watch};
@@ -17,6 +17,7 @@ use crate::{
     raft::Raft,
     state_machine::Compacted,
     storage::{Storage, off_thread},
+    telemetry::METERS,
     types::Revision,
 };
 
@@ -45,6 +46,8 @@ struct State {
     /// Not hashed yet, oldest first; no more than are remembered.
     due: VecDeque<Compacted>,
     hashes: VecDeque<HashKv>,
+    /// When the compaction began that is under way.
+    began: Option<Instant>,
 }
 
 impl Compactions {
@@ -120,11 +123,24 @@ impl Compactions {
             return Ok(true);
         }
         let Some(floor) = floor else { return Ok(false) };
-        let more = off_thread(move || compaction::step_towards(&target, floor)).await?;
-        if !more {
+        let begun = Instant::now();
+        let step = off_thread(move || compaction::step_towards(&target, floor)).await?;
+        self.lock().began.get_or_insert(begun);
+        METERS.compaction.step.add(begun.elapsed().as_secs_f64() * 1e3);
+        METERS.compaction.keys.inc_by(step.removed);
+        if !step.more {
+            self.count_end();
             self.0.done.send_replace(Some(floor));
         }
-        Ok(more)
+        Ok(step.more)
+    }
+
+    /// A compaction has done all that there was to do.
+    fn count_end(&self) {
+        let Some(began) = self.lock().began.take() else { return };
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        METERS.compaction.total.add(began.elapsed().as_secs_f64() * 1e3);
+        METERS.compaction.last.set(i64::try_from(now.as_secs()).unwrap_or(i64::MAX));
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -1,10 +1,13 @@
 //! HashKV: what members compare to find out whether they hold the same.
 
+use std::time::Instant;
+
 use crate::{
     mvcc::{self, HashKv},
     node::compaction::Compactions,
     state_machine::View,
     storage::{Storage, off_thread},
+    telemetry::METERS,
     types::Revision,
 };
 
@@ -31,7 +34,9 @@ impl Hashes {
         if let Some(found) = self.compactions.hash_at(revision) {
             return Ok((found, now));
         }
+        let begun = Instant::now();
         let found = off_thread(move || view.keys().hash_kv(revision)).await?;
+        METERS.keys.hash_kv.observe(begun.elapsed());
         Ok((found, now))
     }
 

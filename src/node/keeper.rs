@@ -21,6 +21,7 @@ use crate::{
         etcdserverpb::{LeaseCheckpoint, LeaseCheckpointRequest, LeaseRevokeRequest},
     },
     raft::Raft,
+    telemetry::METERS,
     types::LeaseId,
 };
 
@@ -85,6 +86,7 @@ impl LeaseKeeper {
 
     /// Told by the apply thread what happened to the lease table, in order.
     pub(crate) fn applied(&self, changes: &[lease::Change], now: Instant) {
+        changes.iter().for_each(count);
         let mut timers = self.lock();
         let Some(timers) = timers.as_mut() else { return };
         for change in changes {
@@ -161,7 +163,10 @@ impl LeaseKeeper {
             in_time.then(|| timers.queue.renew(id, now))
         });
         Some(match renewal?? {
-            Renewal::Renewed { ttl_secs } => ttl_secs,
+            Renewal::Renewed { ttl_secs } => {
+                METERS.leases.renewed.inc();
+                ttl_secs
+            }
             // What has run out stays so, even though its revocation may not have been applied yet.
             Renewal::Expired | Renewal::Unknown => 0,
         })
@@ -194,6 +199,7 @@ impl LeaseKeeper {
             (due, timers.checkpoints(now))
         });
         let Some((due, fading)) = work else { return false };
+        METERS.leases.expired.inc_by(due.len() as u64);
         let more = due.len() == REVOKE_MAX || fading.len() == CHECKPOINT_MAX;
         if !fading.is_empty() {
             let checkpoints = fading.into_iter();
@@ -222,6 +228,20 @@ impl LeaseKeeper {
 }
 
 /// A command that nobody waits for by name, and nobody has asked for.
+fn count(change: &lease::Change) {
+    match change {
+        lease::Change::Granted(lease) => {
+            METERS.leases.granted.inc();
+            #[expect(clippy::cast_precision_loss, reason = "at most 9,000,000,000")]
+            METERS.leases.ttl.add(lease.ttl_secs as f64);
+        }
+        lease::Change::Revoked(_) => {
+            METERS.leases.revoked.inc();
+        }
+        lease::Change::Checkpointed(_) => {}
+    }
+}
+
 fn encode(operation: Operation) -> Bytes {
     let command = Command { operation: Some(operation), by_member: true, ..Default::default() };
     Bytes::from(command.encode_to_vec())

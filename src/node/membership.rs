@@ -22,6 +22,7 @@ use crate::{
     },
     raft::Raft,
     state_machine::{Rejection, Reply},
+    telemetry::METERS,
     types::MemberId,
 };
 
@@ -107,6 +108,19 @@ impl Membership {
     /// # Errors
     /// The learner is not in sync, the change was refused, or its outcome is unknown.
     pub async fn promote(&self, id: MemberId) -> Result<Vec<Member>, Error> {
+        let promoted = self.promote_if_ready(id).await;
+        match &promoted {
+            Ok(_) => {
+                METERS.raft.promotions.inc();
+            }
+            // Which member it was about is no kind of failure.
+            Err(Error::Rejected(_)) => METERS.raft.promotion_failed("refused"),
+            Err(error) => METERS.raft.promotion_failed(&error.to_string()),
+        }
+        promoted
+    }
+
+    async fn promote_if_ready(&self, id: MemberId) -> Result<Vec<Member>, Error> {
         let members = self.reader.view(Freshness::Linearizable).await?.members()?;
         let row = members.rows.iter().find(|row| row.member.id == id.0);
         match row {

@@ -27,8 +27,9 @@ use crate::{
         command::{Command, command},
         peer::{Propose, reply, request},
     },
+    raft::meter,
     state_machine::{Applied, Reply},
-    telemetry::traces,
+    telemetry::{METERS, traces},
     types::{MemberId, Revision, TraceContext},
 };
 
@@ -136,8 +137,17 @@ impl Proposer {
         self.0.replies.len()
     }
 
-    async fn apply(&self, mut command: Command) -> Result<Applied, Error> {
-        let deadline = Instant::now() + self.0.limits.timeout;
+    async fn apply(&self, command: Command) -> Result<Applied, Error> {
+        let begun = Instant::now();
+        let metered = command.operation.as_ref().and_then(meter::operation);
+        let outcome = self.settle(command, begun + self.0.limits.timeout).await;
+        if let Some(operation) = metered {
+            METERS.operations.requested(operation, outcome.is_ok(), begun.elapsed());
+        }
+        outcome
+    }
+
+    async fn settle(&self, mut command: Command, deadline: Instant) -> Result<Applied, Error> {
         self.decide(&mut command);
         let id = self.0.replies.stamp(&mut command);
         let encoded = Bytes::from(command.encode_to_vec());

@@ -22,7 +22,7 @@ use crate::{
     raft::Raft,
     state_machine::View,
     storage::Storage,
-    telemetry::traces,
+    telemetry::{METERS, traces},
     types::{Revision, TraceContext},
 };
 
@@ -153,6 +153,15 @@ async fn make_rounds(mut inbox: mpsc::Receiver<Waiting>, leader: Leader, timeout
             Ok(_) => Err(AskError::ConnectionLost),
             Err(error) => Err(error),
         };
+        match &index {
+            Ok(_) => {}
+            Err(AskError::Timeout) => {
+                METERS.reads.slow_rounds.inc();
+            }
+            Err(AskError::NoLeader | AskError::ConnectionLost) => {
+                METERS.reads.failed_rounds.inc();
+            }
+        }
         for waiter in waiting.drain(..) {
             // A reader that has given up needs no index.
             let _ = waiter.answer.send(index);

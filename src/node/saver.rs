@@ -5,6 +5,7 @@ use std::{
     io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write},
     path::PathBuf,
     sync::Arc,
+    time::Instant,
 };
 
 use nix::sys::statvfs::fstatvfs;
@@ -16,6 +17,7 @@ use crate::{
     exchange,
     node::Error,
     storage::{Storage, off_thread},
+    telemetry::METERS,
     types::Version,
 };
 
@@ -50,6 +52,7 @@ pub struct Saved {
     sent: u64,
     digest: Option<Sha256>,
     storage_version: Option<Version>,
+    begun: Instant,
     _slot: OwnedSemaphorePermit,
 }
 
@@ -70,7 +73,7 @@ impl Saver {
     /// each GiB; nobody waits for it meanwhile but the caller.
     pub async fn save(&self) -> Result<Saved, Error> {
         let slot = self.slots.clone().acquire_owned().await.map_err(|_| Error::Stopped)?;
-        let (storage, dir) = (self.storage.clone(), self.dir.clone());
+        let (begun, storage, dir) = (Instant::now(), self.storage.clone(), self.dir.clone());
         let written = off_thread(move || {
             let dir = dir.ok_or(io::ErrorKind::Unsupported).map_err(io::Error::from)?;
             let file = Guarded::new(tempfile::tempfile_in(dir)?)?;
@@ -91,7 +94,7 @@ impl Saver {
             })?;
         let file = BufReader::with_capacity(BUFFER_BYTES, file);
         let digest = Some(Sha256::new());
-        Ok(Saved { file, size, sent: 0, digest, storage_version, _slot: slot })
+        Ok(Saved { file, size, sent: 0, digest, storage_version, begun, _slot: slot })
     }
 }
 
@@ -120,6 +123,12 @@ impl Saved {
         digest.update(&bytes);
         self.sent += length;
         Ok(Some(Chunk { bytes, remaining: self.size - self.sent }))
+    }
+}
+
+impl Drop for Saved {
+    fn drop(&mut self) {
+        METERS.disk.snapshot.observe(self.begun.elapsed());
     }
 }
 

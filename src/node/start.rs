@@ -24,6 +24,7 @@ use crate::{
         credentials::{self, Credentials},
         introduce::{Introduction, address_members, introduce, set_addresses},
         keeper::LeaseKeeper,
+        metered_files::MeteredFiles,
         peers::{MemberHandler, MembersGate},
         replies::Replies,
         told::Told,
@@ -37,6 +38,7 @@ use crate::{
     },
     state_machine::StateMachine,
     storage::{self, Storage},
+    telemetry::METERS,
     types::Version,
     watch::WatchHub,
 };
@@ -279,11 +281,13 @@ impl Opened {
             None => storage::Place::Memory,
         };
         let storage = Storage::open(place)?;
+        storage::observe_writes(|took| METERS.disk.commit.observe(took));
         refuse_older(&options.version, Members::read(&storage.snapshot())?.versions.cluster)?;
         if let Some(member) = &options.force_new_cluster {
             force(options, &storage, member)?;
         }
-        let (log, writer) = Log::open(options.files.clone(), options.log.clone())?;
+        let files = Arc::new(MeteredFiles(options.files.clone()));
+        let (log, writer) = Log::open(files, options.log.clone())?;
         let is_new = log.state().last.is_none() && storage.durable().is_none();
         let founders = if is_new { options.founders.clone() } else { Vec::new() };
         let head = StateMachine::open(storage.clone())?.revision();

@@ -66,6 +66,11 @@ impl StatusHandle {
         }
     }
 
+    /// Views of the store that are open now.
+    pub fn open_views(&self) -> u64 {
+        self.storage.open_snapshots()
+    }
+
     /// What the members have agreed on, as far as this one has applied it.
     pub fn versions(&self) -> Versions {
         self.members.borrow().versions

@@ -5,7 +5,7 @@
 //! one write to the store, then the watch hub, then those who wait for the index, then the outlet
 //! (replies, leases).
 
-use std::io;
+use std::{io, time::Instant};
 
 use futures::{Stream, StreamExt};
 use openraft::{
@@ -18,6 +18,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{
     applied::Applied,
+    meter::Metered,
     traced::Traced,
     type_config::{
         BadMembership, OpenEntry, OpenStoredMembership, TypeConfig, decode_membership,
@@ -29,6 +30,7 @@ use crate::{
     proto::{SharedEvent, command::Command},
     state_machine::{self, InForce, Payload, StateMachine},
     storage::{self, Position, Storage},
+    telemetry::METERS,
     types::{LogId, MemberId, Revision},
     watch::{Batch, WatchHub},
 };
@@ -158,7 +160,9 @@ impl Applier {
         let spans = self.traced.apply(entries.iter().map(|entry| entry.id));
         let contents = entries.iter().map(|entry| (entry.id, content(entry)));
         let contents: Vec<(LogId, Content)> = contents.collect();
+        let metered = Metered::begin(&entries);
         let mut applied = self.machine.apply(entries).map_err(io::Error::other)?;
+        metered.end(&applied);
         self.hub.publish(applied.iter_mut().filter_map(watch_batch).collect());
         drop(spans);
         let outcomes = contents
@@ -177,13 +181,17 @@ impl Applier {
         let Some(id) = position.applied else {
             return Err(io::Error::other("a snapshot of an empty log"));
         };
+        METERS.snapshots.applying.inc();
         self.in_force.withdraw();
+        let begun = Instant::now();
         import.finish(position).map_err(io::Error::other)?;
+        METERS.snapshots.synced.observe(begun.elapsed());
         let (storage, in_force) = (self.storage.clone(), self.in_force.clone());
         self.machine = StateMachine::open_telling(storage, in_force).map_err(io::Error::other)?;
         self.hub.reset(self.machine.revision());
         (self.outlet)(Notice::Replaced(id));
         self.applied.advance(id.index);
+        METERS.snapshots.applying.dec();
         Ok(())
     }
 }

@@ -25,6 +25,7 @@ use super::{
 };
 use crate::{
     storage::{Position, Storage, off_thread},
+    telemetry::METERS,
     types::MemberId,
 };
 
@@ -147,6 +148,7 @@ impl Incoming {
         mut chunks: SnapshotChunks,
     ) -> Result<message::SnapshotReply, Failed> {
         self.heard.now();
+        let metered = METERS.snapshots.received.begin(from);
         let membership = decode_stored_membership(start.meta).map_err(failed)?;
         let position = Position { applied: start.last, membership };
         let storage = self.storage.clone();
@@ -164,6 +166,7 @@ impl Incoming {
         };
         let installed = self.open.install_full_snapshot(vote_to_open(start.vote), snapshot).await;
         let reply = installed.map_err(failed)?;
+        METERS.snapshots.saved.observe(metered.succeeded());
         info!(%from, index = start.last.map_or(0, |last| last.index), "installed a snapshot");
         Ok(message::SnapshotReply { vote: vote_from_open(&reply.vote) })
     }

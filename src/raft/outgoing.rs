@@ -44,7 +44,11 @@ use super::{
         vote_from_open, vote_to_open,
     },
 };
-use crate::{storage, telemetry::traces, types::MemberId};
+use crate::{
+    storage,
+    telemetry::{METERS, traces},
+    types::MemberId,
+};
 
 type OpenError = RPCError<TypeConfig>;
 type Replies<'s> = BoxStream<'s, Result<StreamAppendResult<TypeConfig>, OpenError>>;
@@ -234,7 +238,10 @@ impl Way {
     ) -> Replies<'s> {
         input
             .then(move |request| async move {
-                match self.ask(Request::Append(append_request(request))).await? {
+                let asked = self.ask(Request::Append(append_request(request))).await;
+                match asked.inspect_err(|_| {
+                    METERS.raft.heartbeat_failures.inc();
+                })? {
                     Reply::Append(reply) => Ok(append_result(reply)),
                     other => Err(unexpected(&other)),
                 }
@@ -312,6 +319,7 @@ impl NetSnapshot<TypeConfig> for Way {
             meta: encode_stored_membership(&snapshot.meta.last_membership),
         };
         let _under_way = self.snapshots_sent.begin();
+        let metered = METERS.snapshots.sent.begin(self.to);
         let index = start.last.map_or(0, |last| last.index);
         info!(member = %self.to, index, "sending a snapshot");
         let chunks = read_chunks(picture);
@@ -319,6 +327,7 @@ impl NetSnapshot<TypeConfig> for Way {
         match futures::future::select(pin!(sending), pin!(cancel)).await {
             Either::Left((sent, _)) => {
                 let reply = sent.map_err(open_error)?;
+                metered.succeeded();
                 Ok(SnapshotResponse::new(vote_to_open(reply.vote)))
             }
             Either::Right((closed, _)) => Err(StreamingError::Closed(closed)),

@@ -50,6 +50,7 @@ use super::{
 };
 use crate::{
     proto::etcdserverpb::Member,
+    telemetry::{METERS, PeerMeter},
     types::{ClusterId, MemberId},
 };
 
@@ -184,6 +185,8 @@ pub struct Bound {
 
 impl Peers {
     pub fn new(options: Options) -> Peers {
+        let own = options.identity.member;
+        METERS.peers.known(own, own, true);
         let shared = Shared {
             options,
             peers: Mutex::default(),
@@ -226,6 +229,7 @@ impl Peers {
                 peer.wake();
             }
             None => {
+                METERS.peers.known(self.shared.options.identity.member, member, true);
                 peers.insert(member, self.shared.start_lanes(member, addresses));
             }
         }
@@ -236,6 +240,7 @@ impl Peers {
     pub fn remove(&self, member: MemberId) {
         if let Some(peer) = self.shared.peers().remove(&member) {
             peer.stop.cancel();
+            METERS.peers.known(self.shared.options.identity.member, member, false);
         }
         self.shared.incoming.close(member);
     }
@@ -270,8 +275,15 @@ impl Peers {
         };
         match timeout(limit, asked).await {
             Ok(Ok(Reply::Failed(failed))) => Err(PeerError::Failed(failed)),
-            Ok(result) => result,
-            Err(_) => Err(PeerError::TimedOut),
+            Ok(Ok(reply)) => Ok(reply),
+            Ok(Err(error)) => {
+                self.shared.meter(to).sent_failures.inc();
+                Err(error)
+            }
+            Err(_) => {
+                self.shared.meter(to).sent_failures.inc();
+                Err(PeerError::TimedOut)
+            }
         }
     }
 
@@ -381,7 +393,12 @@ impl Shared {
             tls: self.options.tls.clone(),
             gate: Arc::clone(&self.options.gate),
             terms: self.terms(),
+            meter: self.meter(target),
         }
+    }
+
+    fn meter(&self, member: MemberId) -> PeerMeter {
+        METERS.peers.peer(self.options.identity.member, member)
     }
 
     fn start_lanes(&self, member: MemberId, addresses: Vec<PeerUrl>) -> Peer {

@@ -18,6 +18,7 @@ use rocksdb::{
 use super::{
     Error, Place, Sizes,
     directory::Directory,
+    observe::observed,
     sizes::{Account, Counted},
     tables::{self, FORMAT, MetaKey, Table},
 };
@@ -212,7 +213,7 @@ impl Generation {
     pub(super) fn write_counted(&self, batch: WriteBatch, rows: Counted) -> Result<(), Error> {
         let mut options = WriteOptions::default();
         options.disable_wal(true);
-        self.db.write_opt(batch, &options).map_err(engine_error)?;
+        observed(|| self.db.write_opt(batch, &options)).map_err(engine_error)?;
         self.account.wrote(rows);
         self.check_background()
     }
@@ -266,6 +267,11 @@ impl Generation {
         let disabled = if allowed { "false" } else { "true" };
         let set = self.db.set_options(&[("disable_auto_compactions", disabled)]);
         set.map_err(engine_error)
+    }
+
+    /// Snapshots that are open now.
+    pub(super) fn open_snapshots(&self) -> u64 {
+        self.db.property_int_value(properties::NUM_SNAPSHOTS).ok().flatten().unwrap_or(0)
     }
 
     /// Nobody will open this generation again: its files go when its last reader does.

@@ -32,6 +32,8 @@ struct State {
     queue: VecDeque<Arc<Published>>,
     /// Of the events in the queue.
     bytes: usize,
+    /// Events in the queue.
+    events: usize,
     missed: Option<Missed>,
 }
 
@@ -53,6 +55,7 @@ impl Feed {
             missed.through = revision;
         } else if state.queue.is_empty() || !full {
             state.bytes += size;
+            state.events += published.events.len();
             state.queue.push_back(Arc::clone(published));
         } else {
             let from = state.queue.front().map_or(revision, |first| first.revision);
@@ -76,6 +79,11 @@ impl Feed {
     pub(crate) fn take(&self) -> (VecDeque<Arc<Published>>, Option<Missed>) {
         let state = mem::take(&mut *self.state());
         (state.queue, state.missed)
+    }
+
+    /// Events that wait here. Some of a revision may be for other streams alone.
+    pub(crate) fn pending_events(&self) -> usize {
+        self.state().events
     }
 
     /// Returns when there may be something to take.
@@ -143,6 +151,8 @@ mod tests {
         assert_eq!(queue.len(), 1);
         assert_eq!(missed, Some(Missed { from: revision(6), through: revision(30) }));
         feed.push(&published(31, 1), BOUNDS);
+        assert_eq!(feed.pending_events(), 1);
         assert_eq!(feed.take().0.len(), 1, "taking makes room");
+        assert_eq!(feed.pending_events(), 0);
     }
 }

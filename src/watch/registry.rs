@@ -135,8 +135,9 @@ impl Registry {
         }
     }
 
-    pub(crate) fn streams(&self) -> usize {
-        self.subscribers.len()
+    /// Those of all streams.
+    pub(crate) fn feeds(&self) -> Vec<Arc<Feed>> {
+        self.subscribers.values().map(|subscriber| Arc::clone(&subscriber.feed)).collect()
     }
 
     pub(crate) fn watchers(&self) -> usize {
@@ -156,7 +157,7 @@ mod tests {
         registry.add(one, &range, false);
         registry.add(one, &range, true);
         registry.add(other, &range, true);
-        assert_eq!((registry.streams(), registry.watchers()), (2, 3));
+        assert_eq!((registry.feeds().len(), registry.watchers()), (2, 3));
 
         registry.remove(one, &range, true);
         let interested = |index: &KeyIndex<StreamId>| {
@@ -171,7 +172,7 @@ mod tests {
         registry.remove(one, &range, false);
         assert!(interested(&registry.interests).is_empty());
         assert!(interested(&registry.previous).is_empty());
-        assert_eq!((registry.streams(), registry.watchers()), (1, 0));
+        assert_eq!((registry.feeds().len(), registry.watchers()), (1, 0));
     }
 
     #[test]
@@ -182,8 +183,8 @@ mod tests {
             registry.add(id, &KeyRange::From(start.to_string().into()), true);
         }
         assert!(!registry.unsubscribe(id));
-        assert_eq!((registry.streams(), registry.watchers()), (1, 1));
+        assert_eq!((registry.feeds().len(), registry.watchers()), (1, 1));
         assert!(registry.unsubscribe(id));
-        assert_eq!((registry.streams(), registry.watchers()), (0, 0));
+        assert_eq!((registry.feeds().len(), registry.watchers()), (0, 0));
     }
 }

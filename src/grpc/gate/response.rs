@@ -3,6 +3,7 @@
 use std::{
     pin::Pin,
     task::{Context, Poll},
+    time::Instant,
 };
 
 use axum::{body::Body, response::Response};
@@ -19,12 +20,15 @@ pub(super) struct Call {
     position: usize,
     /// `Canceled` until something better is known: that is what a client does that goes away.
     code: Code,
+    begun: Option<Instant>,
 }
 
 impl Call {
     pub(super) fn start(metrics: Metrics, position: usize) -> Call {
-        metrics.method(position).started.inc();
-        Call { metrics, position, code: Code::Cancelled }
+        let method = metrics.method(position);
+        method.started.inc();
+        let begun = method.begin();
+        Call { metrics, position, code: Code::Cancelled, begun }
     }
 
     /// Hands the answer on; the call ends with the last of its body.
@@ -42,7 +46,9 @@ impl Call {
 
 impl Drop for Call {
     fn drop(&mut self) {
-        self.metrics.method(self.position).handled(self.code).inc();
+        let method = self.metrics.method(self.position);
+        method.handled(self.code).inc();
+        method.end(self.begun);
     }
 }
 

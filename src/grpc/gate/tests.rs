@@ -13,7 +13,7 @@ use tower::ServiceExt;
 
 use super::*;
 use crate::{
-    grpc::gated,
+    grpc::{Extent, gated},
     proto::v3lockpb::{
         LockRequest, LockResponse, UnlockRequest, UnlockResponse,
         lock_server::{self, LockServer},
@@ -35,7 +35,7 @@ struct Edge {
 }
 
 fn edge_of(leader: Option<u64>, is_learner: bool) -> Edge {
-    let metrics = Metrics::register(&mut Registry::default());
+    let metrics = Metrics::register(&mut Registry::default(), Extent::Basic);
     let stopping = CancellationToken::new();
     let (leader, receiver) = watch::channel(leader.map(MemberId));
     let admission = Admission {

@@ -3,9 +3,12 @@
 use super::*;
 use crate::{cluster::Versions, storage::Sizes, types::ClusterId};
 
+const FEATURES: &[Feature] =
+    &[Feature { name: "InitialCorruptCheck", stage: "ALPHA", enabled: true }];
+
 fn metrics() -> Metrics {
     let identity = Identity { cluster: ClusterId(1), member: MemberId(0xabc) };
-    Metrics::new(identity, Registry::default())
+    Metrics::new(identity, FEATURES, Registry::default())
 }
 
 fn facts() -> Facts {
@@ -27,6 +30,8 @@ fn facts() -> Facts {
         revision: Revision::from_wire(17),
         floor: None,
         auth_revision: Some(3),
+        watched: WatchCounts { streams: 1, watchers: 5, catching_up: 2, pending_events: 9 },
+        open_views: 3,
     }
 }
 
@@ -42,7 +47,7 @@ async fn page(metrics: &Metrics, accept: Option<&'static str>) -> (String, Strin
 async fn names_and_values_are_etcds() {
     let metrics = metrics();
     let (content_type, page) = page(&metrics, None).await;
-    assert_eq!(content_type, "text/plain; version=0.0.4; charset=utf-8");
+    assert_eq!(content_type, "text/plain; version=0.0.4; charset=utf-8; escaping=underscores");
     for line in [
         "etcd_server_has_leader 1",
         "etcd_server_is_leader 1",
@@ -65,6 +70,15 @@ async fn names_and_values_are_etcds() {
         "etcd_server_health_failures 0",
         "# TYPE etcd_disk_backend_defrag_duration_seconds histogram",
         "etcd_debugging_mvcc_compact_revision -1",
+        "etcd_debugging_mvcc_watch_stream_total 1",
+        "etcd_debugging_mvcc_watcher_total 5",
+        "etcd_debugging_mvcc_slow_watcher_total 2",
+        "etcd_debugging_mvcc_pending_events_total 9",
+        "etcd_server_feature_enabled{name=\"InitialCorruptCheck\",stage=\"ALPHA\"} 1",
+        "etcd_mvcc_db_open_read_transactions 3",
+        "# TYPE etcd_disk_wal_fsync_duration_seconds histogram",
+        "# TYPE etcd_disk_wal_write_bytes_total gauge",
+        "etcd_grpc_proxy_cache_keys_total 0",
         "# TYPE process_cpu_seconds_total counter",
         "# TYPE process_resident_memory_bytes gauge",
     ] {
@@ -80,7 +94,10 @@ async fn names_and_values_are_etcds() {
 async fn a_scraper_that_asks_for_openmetrics_gets_it() {
     let accept = "application/openmetrics-text;version=1.0.0,text/plain;q=0.5";
     let (content_type, page) = page(&metrics(), Some(accept)).await;
-    assert_eq!(content_type, "application/openmetrics-text; version=1.0.0; charset=utf-8");
+    assert_eq!(
+        content_type,
+        "application/openmetrics-text; version=1.0.0; charset=utf-8; escaping=underscores"
+    );
     assert!(page.contains("# TYPE etcd_server_leader_changes_seen counter\n"));
     assert!(page.ends_with("# EOF\n"));
 }

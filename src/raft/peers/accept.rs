@@ -17,7 +17,7 @@ use super::{
     dial::HANDSHAKE_TIMEOUT,
     handshake::{self, Answer, Hello, Opening, Refusal},
     pages, serve,
-    wire::Wire,
+    wire::{self, Wire},
 };
 use crate::raft::network::{Listener, Stream};
 
@@ -162,6 +162,8 @@ fn judge(shared: &Shared, hello: &Hello) -> Result<(), Refusal> {
 /// Serves an admitted connection, in place of an older one of the same member on the same lane.
 async fn connect(shared: Arc<Shared>, admitted: Admitted, handler: Arc<dyn Handler>) {
     let Admitted { hello, wire } = admitted;
+    let meter = shared.meter(hello.member);
+    let wire = wire.metered(&meter);
     let superseded = CancellationToken::new();
     let number = shared.incoming.enter(&hello, superseded.clone());
     shared.wake(hello.member);
@@ -172,7 +174,12 @@ async fn connect(shared: Arc<Shared>, admitted: Admitted, handler: Arc<dyn Handl
     };
     shared.incoming.leave(&hello, number);
     match end {
-        Some(error) => debug!(member = %hello.member, lane = ?hello.lane, "disconnected: {error}"),
+        Some(error) => {
+            if !matches!(error, wire::Error::Closed) {
+                meter.received_failures.inc();
+            }
+            debug!(member = %hello.member, lane = ?hello.lane, "disconnected: {error}");
+        }
         None => debug!(member = %hello.member, lane = ?hello.lane, "superseded"),
     }
 }

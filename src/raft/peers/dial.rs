@@ -19,6 +19,7 @@ use super::{
 };
 use crate::{
     raft::network::{Address, Network, PeerUrl, Stream, Tls},
+    telemetry::PeerMeter,
     types::MemberId,
 };
 
@@ -43,6 +44,7 @@ pub(super) struct Dialer {
     pub(super) tls: Option<Tls>,
     pub(super) gate: Arc<dyn Gate>,
     pub(super) terms: Terms,
+    pub(super) meter: PeerMeter,
 }
 
 impl Dialer {
@@ -77,7 +79,8 @@ impl Dialer {
             PeerError::Refused(refusal)
         })?;
         self.gate.admit(self.target, answer.incarnation).map_err(PeerError::Unrecognised)?;
-        Ok(Wire::new(stream, BytesMut::new(), self.terms).speaking(answer.format))
+        let wire = Wire::new(stream, BytesMut::new(), self.terms);
+        Ok(wire.speaking(answer.format).metered(&self.meter))
     }
 }
 

@@ -16,7 +16,10 @@ use super::{
     dial::{Backoff, Dialer},
     wire::{self, Wire, Writer, quarters},
 };
-use crate::raft::message::{Message, Reply, Request};
+use crate::{
+    raft::message::{Message, Reply, Request},
+    telemetry::Histogram,
+};
 
 /// Requests that wait for the connection. Callers beyond that wait within their own time limits.
 pub(super) const QUEUED_REQUESTS: usize = 1024;
@@ -63,6 +66,7 @@ impl Lane {
                     info!(member = %self.dialer.target, "connected");
                     let since = Instant::now();
                     self.link.send_replace(Link::Up { since });
+                    let _connected = self.dialer.meter.connected();
                     self.reached.notify_one();
                     let end = self.converse(wire).await;
                     info!(member = %self.dialer.target, "disconnected: {end}");
@@ -108,13 +112,18 @@ impl Lane {
     /// Serves one connection until it ends; why it ended.
     async fn converse(&mut self, wire: Wire) -> wire::Error {
         let Wire { mut reader, mut writer } = wire;
-        let mut open = Open { answers: BTreeMap::new(), next_id: 1 };
+        let round_trip = self.dialer.meter.round_trip.clone();
+        let mut open = Open { answers: BTreeMap::new(), next_id: 1, round_trip };
+        let mut pinged = None;
         let mut silent_ticks = 0;
         let mut ticks = quarters(self.dead_after);
         let end = loop {
             tokio::select! {
                 received = reader.next() => match received {
-                    Ok((_, Message::Pong)) => silent_ticks = 0,
+                    Ok((_, Message::Pong)) => {
+                        silent_ticks = 0;
+                        open.returned(pinged.take());
+                    }
                     Ok((id, Message::Reply(reply))) => {
                         silent_ticks = 0;
                         open.answer(id, reply);
@@ -139,14 +148,15 @@ impl Lane {
                     silent_ticks = if writer.take_advanced() { 0 } else { silent_ticks + 1 };
                     if silent_ticks == PING_AFTER {
                         writer.put(0, &Message::Ping);
+                        pinged = Some(Instant::now());
                     } else if silent_ticks >= DEAD_AFTER {
                         break wire::Error::Silent;
                     }
                 }
             }
         };
-        for answer in open.answers.into_values() {
-            let _ = answer.send(Err(PeerError::Disconnected)); // who asked may have given up
+        for asked in open.answers.into_values() {
+            let _ = asked.answer.send(Err(PeerError::Disconnected)); // who asked may have given up
         }
         end
     }
@@ -176,8 +186,15 @@ fn note_failure(link: &mut Link, error: &PeerError) -> bool {
 /// Requests on one connection that have no reply yet; when it ends they fail in order, the same in
 /// every run of a simulation.
 struct Open {
-    answers: BTreeMap<u64, oneshot::Sender<Result<Reply, PeerError>>>,
+    answers: BTreeMap<u64, Asked>,
     next_id: u64,
+    round_trip: Histogram,
+}
+
+struct Asked {
+    answer: oneshot::Sender<Result<Reply, PeerError>>,
+    /// When, if the other side answers such a request as soon as it comes.
+    at: Option<Instant>,
 }
 
 impl Open {
@@ -189,14 +206,31 @@ impl Open {
         if pending.answer.is_closed() {
             return; // gave up while it was queued
         }
+        let at = is_prompt(&pending.request).then(Instant::now);
         writer.put(self.next_id, &Message::Request(pending.request));
-        self.answers.insert(self.next_id, pending.answer);
+        self.answers.insert(self.next_id, Asked { answer: pending.answer, at });
         self.next_id += 1;
     }
 
     fn answer(&mut self, id: u64, reply: Reply) {
-        if let Some(answer) = self.answers.remove(&id) {
+        if let Some(Asked { answer, at }) = self.answers.remove(&id) {
+            self.returned(at);
             let _ = answer.send(Ok(reply)); // who asked may have given up
         }
+    }
+
+    /// What was sent at that time has come back.
+    fn returned(&self, sent: Option<Instant>) {
+        if let Some(sent) = sent {
+            self.round_trip.observe(sent.elapsed());
+        }
+    }
+}
+
+/// Heartbeats and the like: the time until the answer is that of the way.
+fn is_prompt(request: &Request) -> bool {
+    match request {
+        Request::Append(_) | Request::Confirm(_) => true,
+        Request::Vote(_) | Request::Transfer(_) | Request::Vacancy(_) | Request::Call(_) => false,
     }
 }

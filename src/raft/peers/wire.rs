@@ -3,16 +3,20 @@
 use std::{io, time::Duration};
 
 use bytes::BytesMut;
+use prometheus_client::metrics::counter::Counter;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf},
     time::{Interval, MissedTickBehavior, interval},
 };
 
 use super::handshake::{FORMAT_OLDEST, FORMAT_TRACED};
-use crate::raft::{
-    frame::{self, Decoder},
-    message::{self, Message},
-    network::Stream,
+use crate::{
+    raft::{
+        frame::{self, Decoder},
+        message::{self, Message},
+        network::Stream,
+    },
+    telemetry::PeerMeter,
 };
 
 /// Bytes gathered for one write. More does not make writing cheaper, and what has been gathered
@@ -70,7 +74,7 @@ impl Wire {
         let (read, write) = tokio::io::split(stream);
         let decoder = Decoder::new(received, terms.payload_bytes_max);
         Wire {
-            reader: Reader { read, decoder, group: terms.group },
+            reader: Reader { read, decoder, group: terms.group, bytes: Counter::default() },
             writer: Writer {
                 write,
                 out: BytesMut::new(),
@@ -79,6 +83,7 @@ impl Wire {
                 held_up: false,
                 advanced: false,
                 format: FORMAT_OLDEST,
+                bytes: Counter::default(),
             },
         }
     }
@@ -88,12 +93,20 @@ impl Wire {
         self.writer.format = format;
         self
     }
+
+    /// Counts what goes over it from now on as that member's.
+    pub(super) fn metered(mut self, peer: &PeerMeter) -> Wire {
+        self.reader.bytes = peer.received_bytes.clone();
+        self.writer.bytes = peer.sent_bytes.clone();
+        self
+    }
 }
 
 pub(super) struct Reader {
     read: ReadHalf<Stream>,
     decoder: Decoder,
     group: u32,
+    bytes: Counter,
 }
 
 impl Reader {
@@ -106,8 +119,9 @@ impl Reader {
                 }
                 return Ok((frame.id, Message::decode(frame.kind, frame.payload)?));
             }
-            if self.read.read_buf(self.decoder.space()).await? == 0 {
-                return Err(Error::Closed);
+            match self.read.read_buf(self.decoder.space()).await? {
+                0 => return Err(Error::Closed),
+                read => drop(self.bytes.inc_by(read as u64)),
             }
         }
     }
@@ -125,6 +139,7 @@ pub(super) struct Writer {
     advanced: bool,
     /// What the other side is known to speak.
     format: u16,
+    bytes: Counter,
 }
 
 impl Writer {
@@ -152,8 +167,9 @@ impl Writer {
     pub(super) async fn drain(&mut self) -> io::Result<()> {
         while !self.out.is_empty() {
             self.unflushed = true;
-            if self.write.write_buf(&mut self.out).await? == 0 {
-                return Err(io::ErrorKind::WriteZero.into());
+            match self.write.write_buf(&mut self.out).await? {
+                0 => return Err(io::ErrorKind::WriteZero.into()),
+                written => drop(self.bytes.inc_by(written as u64)),
             }
             self.advanced |= self.held_up;
             self.held_up = !self.out.is_empty();

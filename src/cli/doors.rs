@@ -1,0 +1,70 @@
+//! What each kind of listener serves to clients.
+
+use std::sync::Arc;
+
+use axum::Router;
+
+use crate::{
+    config::Config,
+    grpc,
+    http::{self, Access, Allowed, Debug, Front},
+    node::Node,
+    telemetry::Level,
+};
+
+/// Which flag a listener comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Door {
+    /// `--listen-client-urls`: gRPC, and pages unless they have listeners of their own.
+    Clients,
+    /// `--listen-client-http-urls`.
+    Pages,
+    /// `--listen-metrics-urls`.
+    Metrics,
+}
+
+/// All that is served to clients.
+pub(super) struct Doors<'a> {
+    pub(super) config: &'a Config,
+    pub(super) node: &'a Node,
+    pub(super) services: Router,
+    pub(super) metrics: Arc<http::Metrics>,
+    pub(super) limits: grpc::Limits,
+}
+
+impl Doors<'_> {
+    pub(super) fn front(&self, door: Door, is_secure: bool) -> Front {
+        let (none, services) = (http::no_pages, || self.services.clone());
+        match door {
+            Door::Clients if self.config.http.listen.is_empty() => {
+                Front { grpc: services(), pages: self.pages(is_secure) }
+            }
+            Door::Clients => Front { grpc: services(), pages: none() },
+            Door::Pages => Front { grpc: none(), pages: self.pages(is_secure) },
+            Door::Metrics => {
+                let pages = http::metrics_router(self.node, self.metrics.clone());
+                Front { grpc: none(), pages: pages.merge(none()) }
+            }
+        }
+    }
+
+    fn pages(&self, is_secure: bool) -> Router {
+        let flags = &self.config.http;
+        let access = Access {
+            origins: Allowed::of(flags.cors.iter().cloned()),
+            hosts: Allowed::of(flags.host_whitelist.iter().cloned()),
+        };
+        let options = http::Options {
+            access: if is_secure { access.with_any_host() } else { access },
+            debug: if self.config.log_level == Level::Debug {
+                Debug::Everything
+            } else if flags.profiles {
+                Debug::Profiles
+            } else {
+                Debug::Off
+            },
+            gateway_message_bytes_max: flags.gateway.then(|| self.limits.message_bytes_max()),
+        };
+        http::router(self.node, &self.services, self.metrics.clone(), options)
+    }
+}
