@@ -263,3 +263,9 @@ func tail(text string, lines int) string {
 	all := strings.Split(strings.TrimSpace(text), "\n")
 	return strings.Join(all[max(0, len(all)-lines):], "\n")
 }
+
+// goList is what the go command knows of modules.
+func goList(arguments ...string) (string, error) {
+	output, err := exec.Command("go", append([]string{"list"}, arguments...)...).Output()
+	return string(output), err
+}
