@@ -18,7 +18,7 @@ CONFORMANCE = ETCD=$${ETCD:-$$(peers=$(PEERS) && echo $$peers/etcd)} \
 	cargo test --release --test conformance -- --nocapture
 
 .PHONY: conformance conformance-fuzz
-.PHONY: peers interop etcd-suite cluster-tests cluster-tests-etcd fault-rounds big-restart bench bench-parts gap compose-test
+.PHONY: peers interop etcd-suite cluster-tests cluster-tests-etcd fault-rounds big-restart bench bench-parts gap rolling-restart compose-test
 
 peers: ## build the etcd to compare with (a minute; then cached)
 	@tests/interop/build-peers.sh
@@ -58,6 +58,9 @@ bench-parts: ## what applying, ranges and log appends cost by themselves
 
 gap: ## time without acknowledged writes when the leader is killed or stopped, beside etcd
 	$(COMPARE) gap
+
+rolling-restart: ## three members restarted in turn under load: failed requests, and the longest gap, beside etcd
+	$(COMPARE) rolling
 
 compose-test: ## deploy/compose.yml on a local engine, one container killed (root)
 	binary=$(TESTED_BIN) && deploy/test-compose.sh $$binary $(PEERS)/etcdctl
