@@ -1,5 +1,5 @@
-//! A data directory that an earlier build has written opens in this one, with all that it holds; one
-//! of a later format is refused, on disk and between members.
+//! A data directory that an earlier build has written opens in this one, with all that it holds;
+//! one of a later format is refused, on disk and between members.
 //!
 //! `tests/fixtures/data/README.md` says how a new one is made.
 

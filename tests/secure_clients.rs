@@ -21,7 +21,7 @@ use tonic::Code;
 /// Longer than anything takes that is meant to come.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-const TOKEN_TTL: Duration = Duration::from_secs(1);
+const TOKEN_TTL: Duration = Duration::from_secs(3);
 
 /// Members with a user `root` who may do everything and `app` who may do what is below `app/`.
 async fn start(flags: &[&str]) -> Cluster {
@@ -164,7 +164,7 @@ async fn a_user_is_denied_what_it_may_not() {
 
 #[tokio::test]
 async fn clients_come_in_anew_when_their_token_ends() {
-    let cluster = start(&["--auth-token-ttl=1"]).await;
+    let cluster = start(&["--auth-token-ttl=3"]).await;
     let mut renews = connect(&cluster, "app").await;
     let stale = options(&cluster, "app").with_auto_token_refresh(false);
     let mut stale = Client::connect(cluster.endpoints(), Some(stale)).await.unwrap();
@@ -173,7 +173,7 @@ async fn clients_come_in_anew_when_their_token_ends() {
     for round in 0..2 {
         stale.get("app/a", None).await.unwrap();
         let (mut keeper, mut answers) = renews.lease_keep_alive(lease).await.unwrap();
-        sleep(TOKEN_TTL * 3).await;
+        sleep(TOKEN_TTL + Duration::from_secs(2)).await;
         renews.put("app/a", format!("{round}"), None).await.unwrap();
         let text = "etcdserver: invalid auth token";
         assert_refused(stale.get("app/a", None).await, Code::Unauthenticated, text);

@@ -1,8 +1,8 @@
 //! This server beside etcd, in turns, on one machine: what they cost and what their failures cost.
 //!
 //! `speed` measures throughput, latency and server CPU per operation. `gap` measures for how long
-//! no write is acknowledged when the leader is killed or stopped, `rolling` the same while all members
-//! are restarted in turn. Each prints a table and writes JSON.
+//! no write is acknowledged when the leader is killed or stopped, `rolling` the same while all
+//! members are restarted in turn. Each prints a table and writes JSON.
 
 #![expect(clippy::print_stdout, reason = "its tables are for people at a terminal")]
 

@@ -156,7 +156,11 @@ impl Client {
             Request::Put(it) => kv().put(it).await?.into_inner().into(),
             Request::DeleteRange(it) => kv().delete_range(it).await?.into_inner().into(),
             Request::Txn(it) => kv().txn(it).await?.into_inner().into(),
-            Request::Compact(it) => kv().compact(it).await?.into_inner().into(),
+            // Only root may, where there are users.
+            Request::Compact(it) => {
+                let mut kv = KvClient::new(access::operator(self.member));
+                kv.compact(it).await?.into_inner().into()
+            }
             Request::LeaseGrant(it) => lease().lease_grant(it).await?.into_inner().into(),
             Request::LeaseRevoke(it) => lease().lease_revoke(it).await?.into_inner().into(),
             Request::LeaseKeepAlive(it) => {

@@ -115,7 +115,7 @@ async fn ask_steadily(members: Vec<Client>, told: Arc<Mutex<Told>>, stop: watch:
 
 /// One request, repeated at the next member for as long as the answer is that it is unavailable.
 async fn ask(members: Vec<Client>, number: usize, told: Arc<Mutex<Told>>) {
-    let writes = number % 4 != 0;
+    let writes = !number.is_multiple_of(4);
     let begin = Instant::now();
     for attempt in number.. {
         let mut client = members[attempt % members.len()].clone();

@@ -20,7 +20,7 @@ import (
 )
 
 // How long a token lives, where a test waits for its end.
-const tokenTTL = 1
+const tokenTTL = 2
 
 // onEach runs a test on the server under test, and on etcd, which proves the test itself.
 func onEach(t *testing.T, test func(t *testing.T, binary string)) {
@@ -374,8 +374,8 @@ func tokensEnd(t *testing.T, s secure) {
 	}
 	expect(t, "a token", get(), "")
 
-	for round := range 3 {
-		time.Sleep((2*tokenTTL + 1) * time.Second)
+	for round := range 2 {
+		time.Sleep((tokenTTL + 2) * time.Second)
 		key := fmt.Sprint("app/", round)
 		put, err := app.Put(ctx, key, "")
 		check(t, err)
