@@ -18,7 +18,7 @@ CONFORMANCE = ETCD=$${ETCD:-$$(peers=$(PEERS) && echo $$peers/etcd)} \
 	cargo test --release --test conformance -- --nocapture
 
 .PHONY: conformance conformance-fuzz
-.PHONY: prometheus-test peers interop etcd-suite cluster-tests cluster-tests-etcd fault-rounds big-restart bench bench-parts gap compose-test
+.PHONY: prometheus-test peers interop jetcd etcd-suite cluster-tests cluster-tests-etcd fault-rounds big-restart bench bench-parts gap rolling-restart compose-test
 
 peers: ## build the etcd to compare with (a minute; then cached)
 	@tests/interop/build-peers.sh
@@ -26,6 +26,9 @@ peers: ## build the etcd to compare with (a minute; then cached)
 interop: ## Go clientv3 and etcdctl against the server
 	peers=$(PEERS) && server=$$(realpath $(TESTED_BIN)) && cd tests/interop \
 		&& ETCD=$$peers/etcd ETCDCTL=$$peers/etcdctl ORRERY_BIN=$$server go test -count=1 -timeout 20m ./...
+
+jetcd: ## Java's jetcd on three members with certificates and users (a JDK and Maven)
+	tests/jetcd/run.sh $(TESTED_BIN)
 
 etcd-suite: ## etcd's own tests/common with our binary where etcd was (TESTS=...; 9 minutes)
 	peers=$(PEERS) && tests/etcd-suite/run.sh $(TESTED_BIN) $$peers '$(or $(TESTS),.)'
@@ -61,6 +64,9 @@ bench-parts: ## what applying, ranges and log appends cost by themselves
 
 gap: ## time without acknowledged writes when the leader is killed or stopped, beside etcd
 	$(COMPARE) gap
+
+rolling-restart: ## three members restarted in turn under load: failed requests, and the longest gap, beside etcd
+	$(COMPARE) rolling
 
 compose-test: ## deploy/compose.yml on a local engine, one container killed (root)
 	binary=$(TESTED_BIN) && deploy/test-compose.sh $$binary $(PEERS)/etcdctl

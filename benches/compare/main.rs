@@ -1,8 +1,8 @@
 //! This server beside etcd, in turns, on one machine: what they cost and what their failures cost.
 //!
 //! `speed` measures throughput, latency and server CPU per operation. `gap` measures for how long
-//! no write is acknowledged when the leader is killed or stopped. Both print a table and write
-//! JSON.
+//! no write is acknowledged when the leader is killed or stopped, `rolling` the same while all
+//! members are restarted in turn. Each prints a table and writes JSON.
 
 #![expect(clippy::print_stdout, reason = "its tables are for people at a terminal")]
 
@@ -14,6 +14,9 @@ mod machine;
 #[path = "../../tests/cluster/members.rs"]
 #[expect(dead_code, reason = "the fault tests use the rest")]
 mod members;
+mod rolling;
+#[path = "../../tests/cluster/rolling_restart.rs"]
+mod rolling_restart;
 mod speed;
 mod statistics;
 
@@ -45,6 +48,8 @@ enum Measure {
     Speed(speed::Plan),
     /// Time without acknowledged writes when the leader is killed or stopped
     Gap(gap::Plan),
+    /// Time without acknowledged writes, and failed requests, while all members are restarted
+    Rolling(rolling::Plan),
 }
 
 /// The servers that are compared, always in this order: ours, etcd.
@@ -86,6 +91,11 @@ async fn main() -> anyhow::Result<()> {
             let samples = gap::measure(&servers, plan).await?;
             gap::print(&samples);
             write(arguments.out, "gap.json", &samples)
+        }
+        Measure::Rolling(plan) => {
+            let samples = rolling::measure(&servers, plan).await?;
+            write(arguments.out, "rolling.json", &samples)?;
+            rolling::print(&samples)
         }
     }
 }

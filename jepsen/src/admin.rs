@@ -11,7 +11,10 @@ use orrery::proto::etcdserverpb::{
 };
 use tokio::time::{sleep, timeout};
 
-use crate::{client::channel, history::MemberIndex, world::network};
+use crate::{
+    access::{self, operator},
+    history::MemberIndex,
+};
 
 /// A member that does not answer so soon is taken to be away.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -22,7 +25,7 @@ const WORK: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(50);
 
 pub async fn status(member: MemberIndex) -> Result<StatusResponse> {
-    let mut client = MaintenanceClient::new(channel(member));
+    let mut client = MaintenanceClient::new(operator(member));
     let answer = timeout(PATIENCE, client.status(StatusRequest {})).await;
     Ok(answer.context("no answer in time")??.into_inner())
 }
@@ -55,20 +58,20 @@ pub async fn some_leader(members: &[MemberIndex], deadline: Duration) -> Result<
 
 /// The current revision, by a linearizable read at this member.
 pub async fn revision(member: MemberIndex) -> Result<i64> {
-    let mut client = KvClient::new(channel(member));
+    let mut client = KvClient::new(operator(member));
     let request = RangeRequest { key: "\0".into(), ..Default::default() };
     let answer = timeout(WORK, client.range(request)).await.context("no answer in time")??;
     Ok(answer.into_inner().header.unwrap_or_default().revision)
 }
 
 pub async fn hash(member: MemberIndex, revision: i64) -> Result<HashKvResponse> {
-    let mut client = MaintenanceClient::new(channel(member));
+    let mut client = MaintenanceClient::new(operator(member));
     let answer = timeout(WORK, client.hash_kv(HashKvRequest { revision })).await;
     Ok(answer.context("no answer in time")??.into_inner())
 }
 
 pub async fn defragment(member: MemberIndex) -> Result<()> {
-    let mut client = MaintenanceClient::new(channel(member));
+    let mut client = MaintenanceClient::new(operator(member));
     let answer = timeout(WORK, client.defragment(DefragmentRequest {})).await;
     answer.context("no answer in time")??;
     Ok(())
@@ -76,7 +79,7 @@ pub async fn defragment(member: MemberIndex) -> Result<()> {
 
 /// Reads a whole snapshot, as a backup does; gives its bytes.
 pub async fn snapshot(member: MemberIndex) -> Result<u64> {
-    let mut client = MaintenanceClient::new(channel(member));
+    let mut client = MaintenanceClient::new(operator(member));
     let read = async {
         let mut bytes = 0;
         let mut chunks = client.snapshot(SnapshotRequest {}).await?.into_inner();
@@ -91,7 +94,7 @@ pub async fn snapshot(member: MemberIndex) -> Result<u64> {
 /// Hands leadership from one member to another.
 pub async fn move_leader(from: MemberIndex, to: MemberIndex) -> Result<()> {
     let target_id = id(to).await?;
-    let mut client = MaintenanceClient::new(channel(from));
+    let mut client = MaintenanceClient::new(operator(from));
     let answer = timeout(WORK, client.move_leader(MoveLeaderRequest { target_id })).await;
     answer.context("no answer in time")??;
     Ok(())
@@ -102,7 +105,7 @@ async fn id(member: MemberIndex) -> Result<u64> {
 }
 
 pub async fn members(through: MemberIndex) -> Result<Vec<Member>> {
-    let mut client = ClusterClient::new(channel(through));
+    let mut client = ClusterClient::new(operator(through));
     let request = MemberListRequest { linearizable: true };
     let answer = timeout(WORK, client.member_list(request)).await;
     Ok(answer.context("no answer in time")??.into_inner().members)
@@ -113,7 +116,7 @@ pub async fn members(through: MemberIndex) -> Result<Vec<Member>> {
 /// # Errors They do not in time.
 pub async fn remove(through: MemberIndex, id: u64, deadline: Duration) -> Result<()> {
     let begin = Instant::now();
-    let mut client = ClusterClient::new(channel(through));
+    let mut client = ClusterClient::new(operator(through));
     loop {
         let error = match timeout(WORK, client.member_remove(MemberRemoveRequest { id })).await {
             Ok(Ok(_)) => return Ok(()),
@@ -139,8 +142,8 @@ pub async fn add_learner(
     deadline: Duration,
 ) -> Result<u64> {
     let begin = Instant::now();
-    let mut client = ClusterClient::new(channel(through));
-    let url = format!("http://{}:2380", network::address(member));
+    let mut client = ClusterClient::new(operator(through));
+    let url = access::peer_url(member);
     let request = MemberAddRequest { peer_ur_ls: vec![url], is_learner: true };
     loop {
         let answer = timeout(WORK, client.member_add(request.clone())).await;
@@ -166,7 +169,7 @@ pub async fn add_learner(
 /// # Errors It is not in time.
 pub async fn promote(through: MemberIndex, id: u64, deadline: Duration) -> Result<()> {
     let begin = Instant::now();
-    let mut client = ClusterClient::new(channel(through));
+    let mut client = ClusterClient::new(operator(through));
     loop {
         let error = match timeout(WORK, client.member_promote(MemberPromoteRequest { id })).await {
             Ok(Ok(_)) => return Ok(()),

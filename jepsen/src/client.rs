@@ -11,21 +11,16 @@ use orrery::proto::{
     v3electionpb::election_client::ElectionClient,
     v3lockpb::lock_client::LockClient,
 };
-use tonic::{
-    Code, Status,
-    transport::{Channel, Endpoint},
-};
+use tonic::{Code, Status};
 
 use crate::{
+    access::{self, Connection},
     history::{Answer, Call, Failure, Kind, MemberIndex, Nanos, Outcome, Process, Request, Step},
     recorder::Recorder,
-    world::network,
 };
 
 /// Longer than an answer takes when nothing is broken, shorter than a fault.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(2);
-
-const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// What the services for locks and elections say to whom nothing is left of what it had.
 const LOST: [&str; 3] = ["mutex: session is expired", "election: not leader", NO_LEADER];
@@ -63,14 +58,14 @@ pub struct Client {
     recorder: Recorder,
     process: Process,
     member: MemberIndex,
-    channel: Channel,
+    connection: Connection,
     timeout: Duration,
 }
 
 impl Client {
     pub fn new(recorder: Recorder, member: MemberIndex) -> Client {
         let process = recorder.new_process();
-        Client { recorder, process, member, channel: channel(member), timeout: TIMEOUT }
+        Client { recorder, process, member, connection: access::client(member), timeout: TIMEOUT }
     }
 
     pub fn member(&self) -> MemberIndex {
@@ -93,7 +88,7 @@ impl Client {
     /// Goes on at another member, as the same process.
     pub fn move_to(&mut self, member: MemberIndex) {
         self.member = member;
-        self.channel = channel(member);
+        self.connection = access::client(member);
     }
 
     /// Sends one request and waits for its answer. What became of it is in the history.
@@ -151,17 +146,21 @@ impl Client {
     }
 
     async fn send(&self, request: Request) -> Result<Answer, Status> {
-        let channel = self.channel.clone();
-        let kv = || KvClient::new(channel.clone()).max_decoding_message_size(usize::MAX);
-        let lease = || LeaseClient::new(channel.clone());
-        let lock = || LockClient::new(channel.clone());
-        let election = || ElectionClient::new(channel.clone());
+        let connection = || self.connection.clone();
+        let kv = || KvClient::new(connection()).max_decoding_message_size(usize::MAX);
+        let lease = || LeaseClient::new(connection());
+        let lock = || LockClient::new(connection());
+        let election = || ElectionClient::new(connection());
         Ok(match request {
             Request::Range(it) => kv().range(it).await?.into_inner().into(),
             Request::Put(it) => kv().put(it).await?.into_inner().into(),
             Request::DeleteRange(it) => kv().delete_range(it).await?.into_inner().into(),
             Request::Txn(it) => kv().txn(it).await?.into_inner().into(),
-            Request::Compact(it) => kv().compact(it).await?.into_inner().into(),
+            // Only root may, where there are users.
+            Request::Compact(it) => {
+                let mut kv = KvClient::new(access::operator(self.member));
+                kv.compact(it).await?.into_inner().into()
+            }
             Request::LeaseGrant(it) => lease().lease_grant(it).await?.into_inner().into(),
             Request::LeaseRevoke(it) => lease().lease_revoke(it).await?.into_inner().into(),
             Request::LeaseKeepAlive(it) => {
@@ -182,13 +181,6 @@ impl Client {
             Request::Resign(it) => election().resign(it).await?.into_inner().into(),
         })
     }
-}
-
-/// A connection that is made when it is needed, and made again when it was lost.
-pub(crate) fn channel(member: MemberIndex) -> Channel {
-    let url = format!("http://{}:2379", network::address(member));
-    let endpoint = Endpoint::from_shared(url).expect("an address makes a URL");
-    endpoint.connect_timeout(CONNECT_TIMEOUT).tcp_nodelay(true).connect_lazy()
 }
 
 fn failure(status: &Status) -> Failure {

@@ -15,6 +15,7 @@ use nix::{
 use tokio::time::sleep;
 
 use crate::{
+    access,
     history::MemberIndex,
     server::{Identity, Server},
     world::{World, network},
@@ -86,7 +87,8 @@ impl Cluster {
         let state = if self.members[at].joins.is_some() { "existing" } else { "new" };
         let arguments = self.server.arguments(&Identity {
             name: format!("m{at}"),
-            address: network::address(at),
+            clients: access::client_url(at),
+            peers: access::peer_url(at),
             data_dir: &directory,
             initial_cluster: &cluster,
             state,
@@ -246,7 +248,7 @@ impl Cluster {
 
     fn founders(&self) -> String {
         let founders = (0..self.size()).filter(|at| self.members[*at].joins.is_none());
-        let named = founders.map(|at| format!("m{at}=http://{}:2380", network::address(at)));
+        let named = founders.map(|at| format!("m{at}={}", access::peer_url(at)));
         named.collect::<Vec<_>>().join(",")
     }
 

@@ -1,6 +1,7 @@
 //! Runs real members in networks, on disks and under clocks of their own while everything breaks,
 //! and checks what their clients saw. `README.md` beside this crate is the manual.
 
+pub mod access;
 pub mod admin;
 pub mod check;
 pub mod client;

@@ -99,6 +99,9 @@ struct RunArguments {
     /// Broken on purpose: nothing is synced.
     #[arg(long)]
     without_syncing: bool,
+    /// Members want certificates, and clients come in with a password.
+    #[arg(long)]
+    secure: bool,
     /// Where the history, the logs and the report go.
     #[arg(long, default_value = "jepsen-run")]
     out: PathBuf,
@@ -183,6 +186,7 @@ fn run_one(arguments: &RunArguments, workplace: &Path) -> Result<ExitCode> {
         duration: Duration::from_secs(arguments.seconds),
         without_syncing: arguments.without_syncing,
         clock_shim: shim(),
+        secure: arguments.secure,
         began_at: orrery_jepsen::tool::run("date", &["--iso-8601=seconds"])?.trim().to_owned(),
     };
     say(&format!("{} under {}, seed {seed}", plan.workload.name(), plan.nemesis.name()));

@@ -16,8 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::Streaming;
 
 use crate::{
-    admin,
-    client::channel,
+    access, admin,
     history::{MemberIndex, MemberState, Sample, Watch},
     recorder::Recorder,
     workload::Shared,
@@ -173,7 +172,7 @@ impl Stream {
         let create = RequestUnion::CreateRequest(request.clone());
         let create = WatchRequest { request_union: Some(create) };
         requests.try_send(create).map_err(|error| error.to_string())?;
-        let mut client = WatchClient::new(channel(member));
+        let mut client = WatchClient::new(access::client(member));
         client = client.max_decoding_message_size(usize::MAX);
         let opened = timeout(SILENCE_MAX, client.watch(ReceiverStream::new(sent))).await;
         let responses = match opened {

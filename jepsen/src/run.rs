@@ -17,7 +17,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    admin,
+    access, admin,
     check::{self, Checked, replay},
     client::{Client, Failed},
     cluster::Cluster,
@@ -57,6 +57,8 @@ pub struct Plan {
     /// A broken build: nothing is synced.
     pub without_syncing: bool,
     pub clock_shim: Option<PathBuf>,
+    /// With certificates and users.
+    pub secure: bool,
     /// When it is run, in RFC 3339.
     pub began_at: String,
 }
@@ -66,8 +68,13 @@ pub struct Plan {
 /// # Errors The harness could not do what it wanted; nothing is said about the server then.
 pub async fn run(plan: &Plan, directory: &Path) -> Result<History> {
     let world = World::make(directory, plan.members)?;
-    let mut cluster =
-        Cluster::new(world, plan.server.clone(), plan.members, plan.clock_shim.clone());
+    let mut server = plan.server.clone();
+    if plan.secure {
+        server.flags.extend(access::secure(directory)?);
+        server.version.push_str(", with certificates and users");
+    }
+    let version = server.version.clone();
+    let mut cluster = Cluster::new(world, server, plan.members, plan.clock_shim.clone());
     cluster.without_syncing = plan.without_syncing;
     for at in cluster.all() {
         cluster.start(at)?;
@@ -75,11 +82,14 @@ pub async fn run(plan: &Plan, directory: &Path) -> Result<History> {
     for at in cluster.all() {
         cluster.ready(at, START_DEADLINE).await.context("the cluster does not start")?;
     }
-    admin::some_leader(&cluster.all(), START_DEADLINE).await?;
+    let leader = admin::some_leader(&cluster.all(), START_DEADLINE).await?;
+    if plan.secure {
+        access::enable_authentication(leader).await.context("users")?;
+    }
 
     let (recorder, shared) = (Recorder::new(), Arc::new(Shared::default()));
     recorder.history().run = Run {
-        server: format!("{:?}: {}", plan.server.kind, plan.server.version).to_lowercase(),
+        server: format!("{:?}: {}", plan.server.kind, version).to_lowercase(),
         workload: plan.workload.name().to_owned(),
         nemesis: plan.nemesis.name(),
         seed: plan.seed,

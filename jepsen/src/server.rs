@@ -58,8 +58,7 @@ impl Server {
 
     /// The command line of a member, after the binary.
     pub(crate) fn arguments(&self, member: &Identity<'_>) -> Vec<String> {
-        let clients = format!("http://{}:2379", member.address);
-        let peers = format!("http://{}:2380", member.address);
+        let (clients, peers) = (member.clients.clone(), member.peers.clone());
         let flags = [
             ("name", member.name.clone()),
             ("data-dir", member.data_dir.display().to_string()),
@@ -81,7 +80,9 @@ impl Server {
 /// Who a member is when it starts.
 pub(crate) struct Identity<'a> {
     pub(crate) name: String,
-    pub(crate) address: std::net::Ipv4Addr,
+    /// URLs under which it is reached.
+    pub(crate) clients: String,
+    pub(crate) peers: String,
     pub(crate) data_dir: &'a Path,
     pub(crate) initial_cluster: &'a str,
     /// "new" or "existing".

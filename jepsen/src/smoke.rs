@@ -9,19 +9,21 @@ pub struct Smoke {
     pub workload: Workload,
     pub nemesis: Nemesis,
     pub seconds: u64,
+    /// With certificates and users.
+    pub secure: bool,
 }
 
 /// Each workload at least once, and each kind of fault.
 pub const RUNS: [Smoke; 10] = [
     smoke(Workload::Register, Nemesis::PartitionLeader, 15),
-    smoke(Workload::Append, Nemesis::Kill, 15),
+    smoke(Workload::Append, Nemesis::Kill, 15).secure(),
     smoke(Workload::Set, Nemesis::PowerAll, 15),
     smoke(Workload::Watch, Nemesis::Rolling, 15),
     smoke(Workload::Bank, Nemesis::Pause, 15),
     smoke(Workload::Lease, Nemesis::Transfer, 15),
     smoke(Workload::LockFenced, Nemesis::Pause, 12),
     smoke(Workload::Election, Nemesis::Kill, 12),
-    smoke(Workload::Mix, Nemesis::Membership, 15),
+    smoke(Workload::Mix, Nemesis::Membership, 15).secure(),
     smoke(Workload::Mix, Nemesis::All, 20),
 ];
 
@@ -85,5 +87,11 @@ pub const CONTROLS: [Control; 7] = [
 pub const CONTROL_SEEDS: u64 = 4;
 
 const fn smoke(workload: Workload, nemesis: Nemesis, seconds: u64) -> Smoke {
-    Smoke { workload, nemesis, seconds }
+    Smoke { workload, nemesis, seconds, secure: false }
+}
+
+impl Smoke {
+    const fn secure(self) -> Smoke {
+        Smoke { secure: true, ..self }
+    }
 }

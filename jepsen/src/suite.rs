@@ -54,7 +54,8 @@ pub fn smoke(places: &Places, seed: u64, say: &dyn Fn(&str)) -> Result<ExitCode>
             seconds: one.seconds,
             seed,
         };
-        let (code, out) = run(&plan, &places.runs, &[])?;
+        let secure = one.secure.then(|| "--secure".to_owned());
+        let (code, out) = run(&plan, &places.runs, secure.as_slice())?;
         tell(&plan, code, &out, say);
         worst = worst.max(code.unwrap_or(3));
     }

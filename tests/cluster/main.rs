@@ -19,6 +19,8 @@ mod members;
 mod membership;
 mod no_leader;
 mod power_loss;
+mod restarts;
+mod rolling_restart;
 mod space;
 mod traffic;
 mod watchers;

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use etcd_client::{Client, ConnectOptions};
+use etcd_client::{Certificate, Client, ConnectOptions, Identity, TlsOptions};
 use nix::{
     sys::signal::{self, Signal},
     unistd::Pid,
@@ -34,6 +34,8 @@ pub(crate) struct Setup {
     pub environment: Vec<(String, String)>,
     /// One for each member. Members do not share it, and it need not exist.
     pub data_dirs: Vec<PathBuf>,
+    /// With which clients come, if the members want certificates.
+    tls: Option<TlsOptions>,
     home: TempDir,
 }
 
@@ -43,7 +45,32 @@ impl Setup {
         let home = tempfile::Builder::new().prefix("orrery-cluster-").tempdir().unwrap();
         let data_dirs = (0..size).map(|at| home.path().join(format!("m{at}.data"))).collect();
         let (flags, environment) = (Vec::new(), Vec::new());
-        Setup { binary: server_under_test(), flags, environment, data_dirs, home }
+        Setup { binary: server_under_test(), flags, environment, data_dirs, tls: None, home }
+    }
+
+    /// The same, with certificates that members want of clients and of each other.
+    pub(crate) fn secure(size: usize) -> Setup {
+        let mut setup = Setup::new(size);
+        let dir = setup.home.path().join("certs");
+        let made = Command::new(env!("CARGO_BIN_EXE_orrery"))
+            .args(["certs", "--host", "127.0.0.1", "--out", path_text(&dir)])
+            .stdout(Stdio::null())
+            .status();
+        assert!(made.unwrap().success(), "no certificates");
+        let file = |name: &str| path_text(&dir.join(name)).to_owned();
+        for (prefix, name) in [("", "server"), ("peer-", "peer")] {
+            setup.flags.extend([
+                format!("--{prefix}cert-file={}", file(&format!("{name}.crt"))),
+                format!("--{prefix}key-file={}", file(&format!("{name}.key"))),
+                format!("--{prefix}trusted-ca-file={}", file("ca.crt")),
+                format!("--{prefix}client-cert-auth"),
+            ]);
+        }
+        let read = |name: &str| fs::read(dir.join(name)).unwrap();
+        let shown = Identity::from_pem(read("etcdclient.crt"), read("etcdclient.key"));
+        let authority = Certificate::from_pem(read("ca.crt"));
+        setup.tls = Some(TlsOptions::new().ca_certificate(authority).identity(shown));
+        setup
     }
 
     /// Members that do not run yet.
@@ -60,9 +87,10 @@ impl Setup {
     }
 
     fn member(&self, at: usize) -> Member {
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
         Member {
-            client_port: Port::reserve(),
-            peer_port: Port::reserve(),
+            client_port: Port::reserve(scheme),
+            peer_port: Port::reserve(scheme),
             data_dir: self.data_dirs[at].clone(),
             log: self.home.path().join(format!("m{at}.log")),
             log_read: 0,
@@ -85,20 +113,21 @@ pub(crate) fn server_under_test() -> PathBuf {
 /// every server does, can listen there, and while it is down nobody answers. A port that was only
 /// looked up and closed would sooner or later be given to some client while its member is down.
 struct Port {
+    scheme: &'static str,
     address: SocketAddr,
     _reservation: TcpSocket,
 }
 
 impl Port {
-    fn reserve() -> Port {
+    fn reserve(scheme: &'static str) -> Port {
         let socket = TcpSocket::new_v4().unwrap();
         socket.set_reuseaddr(true).unwrap();
         socket.bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
-        Port { address: socket.local_addr().unwrap(), _reservation: socket }
+        Port { scheme, address: socket.local_addr().unwrap(), _reservation: socket }
     }
 
     fn url(&self) -> String {
-        format!("http://{}", self.address)
+        format!("{}://{}", self.scheme, self.address)
     }
 }
 
@@ -333,7 +362,7 @@ impl Cluster {
         let begin = Instant::now();
         while begin.elapsed() < START_DEADLINE {
             for (at, member) in self.members.iter().enumerate() {
-                if member.process.is_some() && leads(&member.client_port.url()).await {
+                if member.process.is_some() && leads(&mut self.client(at).await).await {
                     return at;
                 }
             }
@@ -344,7 +373,17 @@ impl Cluster {
 
     /// A client of one member only.
     pub(crate) async fn client(&self, at: usize) -> Client {
-        client(&self.members[at].client_port.url()).await
+        let endpoints = [self.members[at].client_port.url()];
+        let client = Client::connect(endpoints, Some(self.client_options())).await;
+        client.expect("the endpoint is a URL")
+    }
+
+    /// What clients of this cluster must bring, besides a name and a password where they are asked.
+    pub(crate) fn client_options(&self) -> ConnectOptions {
+        match &self.setup.tls {
+            Some(tls) => client_options().with_tls(tls.clone()),
+            None => client_options(),
+        }
     }
 }
 
@@ -362,14 +401,17 @@ impl Drop for Cluster {
 
 /// A client of one endpoint. It connects when it is first used, and again whenever it must.
 pub(crate) async fn client(endpoint: &str) -> Client {
-    let options = ConnectOptions::new()
-        .with_connect_timeout(Duration::from_secs(1))
-        .with_timeout(Duration::from_secs(10));
-    Client::connect([endpoint], Some(options)).await.expect("the endpoint is a URL")
+    Client::connect([endpoint], Some(client_options())).await.expect("the endpoint is a URL")
 }
 
-async fn leads(endpoint: &str) -> bool {
-    let Ok(status) = client(endpoint).await.status().await else { return false };
+fn client_options() -> ConnectOptions {
+    ConnectOptions::new()
+        .with_connect_timeout(Duration::from_secs(1))
+        .with_timeout(Duration::from_secs(10))
+}
+
+async fn leads(client: &mut Client) -> bool {
+    let Ok(status) = client.status().await else { return false };
     status.header().is_some_and(|header| header.member_id() == status.leader())
 }
 

@@ -7,6 +7,7 @@ package interop
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"fmt"
 	"os"
 	"os/exec"
@@ -31,7 +32,10 @@ const (
 
 // port is a port of this machine that nobody else is given while the socket is open. It is bound
 // and never listens, so the server can listen there, and while the server is down nobody answers.
-type port struct{ number, socket int }
+type port struct {
+	number, socket int
+	scheme         string
+}
 
 func reservePort(t *testing.T) port {
 	t.Helper()
@@ -42,10 +46,10 @@ func reservePort(t *testing.T) port {
 	check(t, syscall.Bind(socket, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}))
 	name, err := syscall.Getsockname(socket)
 	check(t, err)
-	return port{number: name.(*syscall.SockaddrInet4).Port, socket: socket}
+	return port{number: name.(*syscall.SockaddrInet4).Port, socket: socket, scheme: "http"}
 }
 
-func (p port) url() string { return fmt.Sprintf("http://127.0.0.1:%d", p.number) }
+func (p port) url() string { return fmt.Sprintf("%s://127.0.0.1:%d", p.scheme, p.number) }
 
 type member struct {
 	client, peer port
@@ -59,6 +63,8 @@ type cluster struct {
 	t       *testing.T
 	binary  string
 	members []*member
+	// With which clients come, if the members want certificates.
+	tls *tls.Config
 }
 
 func startCluster(t *testing.T, size int) *cluster {
@@ -90,11 +96,17 @@ func startAll(c *cluster) {
 // prepareCluster is a cluster of which no member runs yet.
 func prepareCluster(t *testing.T, binary string, size int) *cluster {
 	t.Helper()
+	return prepareClusterAt(t, binary, size, "http")
+}
+
+func prepareClusterAt(t *testing.T, binary string, size int, scheme string) *cluster {
+	t.Helper()
 	home := t.TempDir()
 	c := &cluster{t: t, binary: binary}
 	var everybody []string
 	for at := range size {
 		m := &member{client: reservePort(t), peer: reservePort(t)}
+		m.client.scheme, m.peer.scheme = scheme, scheme
 		m.log = filepath.Join(home, fmt.Sprintf("m%d.log", at))
 		everybody = append(everybody, fmt.Sprintf("m%d=%s", at, m.peer.url()))
 		c.members = append(c.members, m)
@@ -170,7 +182,7 @@ func (c *cluster) leader() int {
 	found := -1
 	eventually(c.t, testDeadline, "there is a leader", func() bool {
 		for at, m := range c.members {
-			if m.process != nil && leads(m.client.url()) {
+			if m.process != nil && c.leads(m.client.url()) {
 				found = at
 				return true
 			}
@@ -180,10 +192,10 @@ func (c *cluster) leader() int {
 	return found
 }
 
-func leads(endpoint string) bool {
+func (c *cluster) leads(endpoint string) bool {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
-	client, err := clientv3.New(clientv3.Config{Endpoints: []string{endpoint}})
+	client, err := clientv3.New(clientv3.Config{Endpoints: []string{endpoint}, TLS: c.tls})
 	if err != nil {
 		return false
 	}
@@ -203,12 +215,15 @@ func oneMember(t *testing.T) []string {
 
 func newClient(t *testing.T, endpoints ...string) *clientv3.Client {
 	t.Helper()
-	client, err := clientv3.New(clientv3.Config{
-		Endpoints:   endpoints,
-		DialTimeout: 5 * time.Second,
-		// A member that was killed is left at once for another.
-		DialKeepAliveTime: time.Second, DialKeepAliveTimeout: time.Second,
-	})
+	return newClientWith(t, clientv3.Config{Endpoints: endpoints})
+}
+
+func newClientWith(t *testing.T, config clientv3.Config) *clientv3.Client {
+	t.Helper()
+	config.DialTimeout = 5 * time.Second
+	// A member that was killed is left at once for another.
+	config.DialKeepAliveTime, config.DialKeepAliveTimeout = time.Second, time.Second
+	client, err := clientv3.New(config)
 	check(t, err)
 	t.Cleanup(func() { client.Close() })
 	return client
@@ -247,4 +262,10 @@ func eventually(t *testing.T, within time.Duration, what string, holds func() bo
 func tail(text string, lines int) string {
 	all := strings.Split(strings.TrimSpace(text), "\n")
 	return strings.Join(all[max(0, len(all)-lines):], "\n")
+}
+
+// goList is what the go command knows of modules.
+func goList(arguments ...string) (string, error) {
+	output, err := exec.Command("go", append([]string{"list"}, arguments...)...).Output()
+	return string(output), err
 }
