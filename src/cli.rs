@@ -3,16 +3,25 @@
 mod certs;
 mod member;
 mod serve;
+mod wal_dir;
 
 use std::{ffi::OsString, process::ExitCode};
 
-use crate::config::{self, Asked, Config};
+use serde_json::Map;
+
+use crate::{
+    config::{self, Asked, Config},
+    telemetry,
+};
 
 /// Words that will be commands; refused until they are, instead of being taken for wrong flags.
 const RESERVED: [&str; 7] = ["up", "verify", "down", "region", "chaos", "sla", "snapshot"];
 
-/// Runs what this process's arguments ask for. Whatever goes wrong is one line on standard error
-/// and exit status 1.
+/// What Go's flag package ends with.
+const USAGE_EXIT: u8 = 2;
+
+/// Runs what this process's arguments ask for. What goes wrong in a tool is one line on standard
+/// error and exit status 1; what is wrong with the flags of a member is told as etcd tells it.
 pub fn run() -> ExitCode {
     let arguments: Vec<OsString> = config::arguments().collect();
     match dispatch(arguments) {
@@ -29,11 +38,35 @@ fn dispatch(arguments: Vec<OsString>) -> anyhow::Result<ExitCode> {
     match arguments.first().and_then(|first| first.to_str()) {
         Some("certs") => certs::run(arguments),
         Some(word) if RESERVED.contains(&word) => anyhow::bail!("{word}: not available yet"),
-        _ => match Config::of_process(arguments)? {
-            Asked::Print(text) => print(&text),
-            Asked::Serve(config, warnings) => serve::run(*config, &warnings),
+        _ => match Config::of_process(arguments) {
+            Ok(Asked::Print(text)) => print(&text),
+            Ok(Asked::Serve(config, warnings)) => Ok(serve::run(*config, &warnings)),
+            Err(error) => Ok(refuse(&error)),
         },
     }
+}
+
+/// As etcd refuses: a wrong form with the usage and exit status 2, a wrong value with a line of the
+/// log and exit status 1.
+fn refuse(error: &config::Error) -> ExitCode {
+    if error.is_usage() {
+        eprintln!("{error}\n{}", config::USAGE);
+        return ExitCode::from(USAGE_EXIT);
+    }
+    let (level, message) = match error {
+        config::Error::Shadowed(_) => ("fatal", error.to_string()),
+        _ => ("warn", "failed to verify flags".to_owned()),
+    };
+    let mut fields = Map::new();
+    if level == "warn" {
+        fields.insert("error".to_owned(), error.to_string().into());
+    }
+    if let Some(about) = error.about() {
+        let name = if level == "warn" { "about" } else { "environment-variable" };
+        fields.insert(name.to_owned(), about.into());
+    }
+    telemetry::say(level, &message, &fields);
+    ExitCode::FAILURE
 }
 
 fn print(text: &str) -> anyhow::Result<ExitCode> {

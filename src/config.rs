@@ -1,20 +1,32 @@
-//! What the member is told to be: etcd's flags and environment, parsed once into a [`Config`] that
-//! cannot be wrong. The only place that reads the environment.
+//! What the member is told to be: etcd's flags, environment or file, parsed once into a [`Config`]
+//! that cannot be wrong. The only place that reads the environment.
 
 mod check;
 mod cluster;
+mod discovery;
 mod duration;
 mod error;
+mod features;
+mod file;
 mod flags;
 mod help;
 mod raw;
+mod removed;
+mod services;
 mod url;
+mod value;
+mod warning;
 
-use std::{fmt, path::PathBuf, time::Duration};
+use std::{path::PathBuf, time::Duration};
 
 pub use cluster::{ClusterState, Founding};
+pub use discovery::{Discovery, Dns, Service};
 pub use error::Error;
+pub use features::Features;
+pub use help::USAGE;
+pub use services::{Auth, AuthToken, CorruptionChecks, Http, Origins, Tracing};
 pub use url::{Address, ListenUrl, Place, Url};
+pub use warning::Warning;
 
 use crate::{telemetry, tls};
 
@@ -24,21 +36,29 @@ pub const ELECTION_MS_MAX: u64 = 50_000;
 /// etcd's default for `--quota-backend-bytes`, which 0 stands for: 2 GiB.
 pub const QUOTA_BYTES_DEFAULT: u64 = 2 * 1024 * 1024 * 1024;
 
-/// Everything that flags and environment say about a member.
+/// Everything that flags and environment, or a file, say about a member.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     pub name: String,
     pub data_dir: PathBuf,
+    /// Where the Raft log is kept, if not in the data directory.
+    pub wal_dir: Option<PathBuf>,
     pub peers: Listeners,
     pub clients: Listeners,
     /// Where `/metrics` and `/health` are served besides the clients' listeners.
     pub metrics_listen: Vec<ListenUrl>,
+    pub sockets: SocketOptions,
     /// The cluster that a member without data founds or joins.
     pub founding: Founding,
+    /// Who tells a member without data what its cluster is, if no flag does.
+    pub discovery: Option<Discovery>,
     /// Whether `--initial-cluster-token` was set, so that it can be held against existing data.
     pub token_is_set: bool,
     pub timing: Timing,
+    /// Shorten the first election after a start.
+    pub initial_election_tick_advance: bool,
     pub limits: Limits,
+    pub keepalive: Keepalive,
     /// Applied entries after which older log entries may be dropped.
     pub snapshot_count: u64,
     /// Log entries kept beyond the newest droppable one, for members that are behind.
@@ -49,7 +69,27 @@ pub struct Config {
     pub pre_vote: bool,
     pub watch_progress_notify_interval: Duration,
     pub auto_compaction: AutoCompaction,
-    pub log_level: telemetry::Level,
+    pub compaction: Compaction,
+    pub corruption_checks: CorruptionChecks,
+    pub downgrade_check_time: Duration,
+    /// Space to gain, in megabytes, for which a start defragments; 0 for never.
+    pub bootstrap_defrag_threshold_megabytes: u64,
+    pub features: Features,
+    pub auth: Auth,
+    pub http: Http,
+    pub log: telemetry::Options,
+    /// A unary request that takes longer is logged.
+    pub warning_unary_request_duration: Duration,
+    /// A request whose application or local read takes longer is logged.
+    pub warning_apply_duration: Duration,
+    /// `None` when no traces are sent.
+    pub tracing: Option<Tracing>,
+    /// Keep the process in memory pages that are never swapped.
+    pub memory_mlock: bool,
+    /// Make a cluster of this member alone.
+    pub force_new_cluster: bool,
+    /// Asked for, and never done: data would be lost.
+    pub unsafe_no_fsync: bool,
 }
 
 /// One kind of connections: where they come in, how others find the place, how they are secured.
@@ -60,6 +100,14 @@ pub struct Listeners {
     /// Sorted, each once, never empty.
     pub advertise: Vec<Url>,
     pub tls: tls::Source,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SocketOptions {
+    /// Others may listen on the same port.
+    pub reuse_port: bool,
+    /// A port of which connections are still closing may be taken.
+    pub reuse_address: bool,
 }
 
 /// `election` is at least five times `heartbeat`.
@@ -73,8 +121,18 @@ pub struct Timing {
 pub struct Limits {
     pub max_request_bytes: usize,
     pub max_txn_ops: usize,
+    /// Streams that one connection may have open.
+    pub max_concurrent_streams: u32,
     /// `None` for no limit.
     pub quota_backend_bytes: Option<u64>,
+}
+
+/// Pings to clients that are silent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Keepalive {
+    /// `None` for no pings.
+    pub interval: Option<Duration>,
+    pub timeout: Duration,
 }
 
 /// Compaction that nobody asks for.
@@ -87,17 +145,13 @@ pub enum AutoCompaction {
     Revision(u64),
 }
 
-/// What is worth telling about a configuration that is valid.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Warning {
-    /// These flags were set, and nothing comes of it.
-    NoEffect(Vec<String>),
-    /// An `ETCD_` variable that belongs to no flag.
-    UnknownVariable(String),
-    /// TLS files, or automatic TLS, for a URL that begins with http.
-    TlsUnused(String),
-    /// Automatic TLS beside certificate files: the files win.
-    AutoTlsUnused(&'static str),
+/// How compaction is paced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Compaction {
+    /// Revisions looked at in one batch.
+    pub batch_limit: usize,
+    /// Pause between two batches.
+    pub sleep_interval: Duration,
 }
 
 /// What the command line asks for.
@@ -135,32 +189,6 @@ impl Config {
 /// The arguments of this process, without the program's name.
 pub fn arguments() -> impl Iterator<Item = std::ffi::OsString> {
     std::env::args_os().skip(1)
-}
-
-impl fmt::Display for Warning {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Warning::NoEffect(_) => f.write_str("flag has no effect here"),
-            Warning::UnknownVariable(_) => f.write_str("unrecognized environment variable"),
-            Warning::TlsUnused(_) => f.write_str(
-                "the scheme of a URL is HTTP while TLS is configured; the URL is served without TLS",
-            ),
-            Warning::AutoTlsUnused(_) => {
-                f.write_str("ignoring automatic TLS since certificate files are given")
-            }
-        }
-    }
-}
-
-impl Warning {
-    /// The flags, variable or URL that it is about.
-    pub fn about(&self) -> String {
-        match self {
-            Warning::NoEffect(flags) => flags.join(" "),
-            Warning::UnknownVariable(what) | Warning::TlsUnused(what) => what.clone(),
-            Warning::AutoTlsUnused(flag) => format!("--{flag}"),
-        }
-    }
 }
 
 #[cfg(test)]

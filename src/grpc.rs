@@ -18,6 +18,7 @@ mod method;
 mod metrics;
 mod queue;
 mod require_leader;
+mod stats;
 mod status;
 mod validate;
 pub mod version;
@@ -89,6 +90,7 @@ pub fn router(
         header,
     };
     let largest = limits.message_bytes_max();
+    let kv = stats::Told { kv, limits };
     let routes = Routes::new(KvServer::new(kv).max_decoding_message_size(largest))
         .add_service(watching)
         .add_service(LeaseServer::new(lease).max_decoding_message_size(largest))

@@ -19,7 +19,7 @@ use axum::{
 
 pub use self::{
     metrics::Metrics,
-    serve::{Listener, TlsSource, serve},
+    serve::{Connections, Listener, TlsSource, serve},
 };
 use crate::{grpc::version, node::Node};
 

@@ -3,6 +3,7 @@
 mod announce;
 mod answer;
 mod ask;
+pub mod auto_compaction;
 mod background;
 mod compaction;
 pub mod data_dir;
@@ -19,6 +20,7 @@ mod reconcile;
 mod replies;
 mod start;
 mod status;
+mod tuning;
 
 pub use error::Error;
 pub use leases::{Leases, TimeToLive};
@@ -28,6 +30,7 @@ pub use propose::{Limits, Proposer};
 pub use read::{Freshness, Reader};
 pub use start::{Ended, Options, Running};
 pub use status::{Status, StatusHandle};
+pub use tuning::Tuning;
 
 use crate::types::{ClusterId, MemberId};
 pub use crate::watch::{Session as WatchSession, WatchHub};

@@ -10,13 +10,17 @@ use tracing::info;
 
 use crate::{
     cluster::ids,
-    config::{Address, ClusterState, Config, ListenUrl, Place, Url},
+    config::{Address, AutoCompaction, ClusterState, Config, ListenUrl, Place, Url},
     grpc, http, log,
-    node::{Ended, Identity, Limits, MembershipRules, Options, Running, data_dir::DataDir},
+    node::{
+        Ended, Identity, Limits, MembershipRules, Options, Running, Tuning,
+        auto_compaction::{self, Retention as Kept},
+        data_dir::DataDir,
+    },
     proto::etcdserverpb::Member,
     raft::{
         Retention, Threads, Timing, Workers,
-        network::{PeerUrl, Sockets, Tls as PeerTransport},
+        network::{Network, PeerUrl, SharedPorts, Sockets, Tls as PeerTransport, listen_shared},
         peers::fetch_members,
     },
     tls::{ClientTls, ServerTls},
@@ -39,6 +43,8 @@ pub(super) struct Tls {
 pub(super) struct PeerTls {
     pub(super) server: ServerTls,
     pub(super) client: ClientTls,
+    /// Hold members to the addresses in their certificates.
+    pub(super) check_address: bool,
 }
 
 /// A member that serves clients. Its directory stays taken until it has stopped.
@@ -56,8 +62,9 @@ pub(super) async fn start(
     tls: Tls,
     threads: Threads,
 ) -> anyhow::Result<Serving> {
-    let clients = bind(&config.clients.listen, "--listen-client-urls").await?;
-    let pages = bind(&config.metrics_listen, "--listen-metrics-urls").await?;
+    let shared = config.sockets.reuse_port;
+    let clients = bind(&config.clients.listen, "--listen-client-urls", shared).await?;
+    let pages = bind(&config.metrics_listen, "--listen-metrics-urls", shared).await?;
 
     let peer_tls = tls.peers.map(transport);
     let who = identify(&config, &data_dir, peer_tls.as_ref()).await?;
@@ -73,6 +80,8 @@ pub(super) async fn start(
         max_txn_ops: config.limits.max_txn_ops,
         progress_interval: config.watch_progress_notify_interval,
         election_timeout: config.timing.election,
+        slow_unary: config.warning_unary_request_duration,
+        slow_apply: config.warning_apply_duration,
     };
     let services = grpc::router(node, limits, &counters, stopping.clone());
     let metrics = Arc::new(http::Metrics::new(node.identity, registry));
@@ -82,17 +91,51 @@ pub(super) async fn start(
         async move { metrics.count_leader_changes(leader).await }
     };
     listeners.spawn(stopping.clone().run_until_cancelled_owned(counting));
+    if let Some(kept) = kept(config.auto_compaction) {
+        let compacting = auto_compaction::run(node.clone(), kept);
+        listeners.spawn(stopping.clone().run_until_cancelled_owned(compacting));
+    }
     let router = http::router(node, services, metrics.clone());
     let page_router = http::metrics_router(node, metrics);
     let server = tls.clients.map(|tls| Arc::new(move || tls.current()) as http::TlsSource);
     let bound = clients.into_iter().map(|bound| (bound, router.clone()));
     let bound = bound.chain(pages.into_iter().map(|bound| (bound, page_router.clone())));
+    let settings = connections(&config);
     for ((url, listener), router) in bound {
         info!(url, "listening for clients");
-        let tls = url.starts_with("https").then(|| server.clone()).flatten();
-        listeners.spawn(http::serve(listener, tls, router, stopping.clone()));
+        let is_secure = url.starts_with("https") || url.starts_with("unixs");
+        let tls = is_secure.then(|| server.clone()).flatten();
+        let address = url.split_once("://").map_or("", |(_, address)| address);
+        // In etcd's words, which people and tests look for.
+        if tls.is_some() {
+            info!(traffic = TRAFFIC, address, "serving client traffic securely");
+        } else {
+            info!(
+                traffic = TRAFFIC,
+                address, "serving client traffic insecurely; this is strongly discouraged!"
+            );
+        }
+        listeners.spawn(http::serve(listener, tls, router, settings, stopping.clone()));
     }
     Ok(Serving { member, listeners, stopping, _data_dir: data_dir })
+}
+
+fn kept(auto_compaction: AutoCompaction) -> Option<Kept> {
+    match auto_compaction {
+        AutoCompaction::Off => None,
+        AutoCompaction::Periodic(period) => Some(Kept::Period(period)),
+        AutoCompaction::Revision(count) => Some(Kept::Revisions(count)),
+    }
+}
+
+const TRAFFIC: &str = "grpc+http";
+
+fn connections(config: &Config) -> http::Connections {
+    http::Connections {
+        streams_max: Some(config.limits.max_concurrent_streams).filter(|most| *most < u32::MAX),
+        ping_after: config.keepalive.interval,
+        ping_patience: config.keepalive.timeout,
+    }
 }
 
 impl Serving {
@@ -126,13 +169,21 @@ impl Serving {
 }
 
 /// The sockets of a flag, each with its URL as it is now that port 0 has become a number.
-async fn bind(urls: &[ListenUrl], flag: &str) -> anyhow::Result<Vec<(String, http::Listener)>> {
+async fn bind(
+    urls: &[ListenUrl],
+    flag: &str,
+    shared: bool,
+) -> anyhow::Result<Vec<(String, http::Listener)>> {
     let mut bound = Vec::new();
     for listen in urls {
         let taken = || format!("{flag}={}: cannot listen", listen.url);
         bound.push(match &listen.address {
             Address::Tcp(address) => {
-                let listener = TcpListener::bind(address).await.with_context(taken)?;
+                let listener = match shared {
+                    true => listen_shared(*address),
+                    false => TcpListener::bind(address).await,
+                };
+                let listener = listener.with_context(taken)?;
                 let local = listener.local_addr().with_context(taken)?;
                 (with_port(&listen.url, local), http::Listener::Tcp(listener))
             }
@@ -157,10 +208,11 @@ fn with_port(url: &Url, local: SocketAddr) -> String {
 }
 
 fn transport(tls: PeerTls) -> PeerTransport {
-    let PeerTls { server, client } = tls;
+    let PeerTls { server, client, check_address } = tls;
     PeerTransport {
         client: Arc::new(move || client.current()),
         server: Arc::new(move || server.current()),
+        check_address,
     }
 }
 
@@ -291,6 +343,10 @@ async fn join(
     )
 }
 
+fn network(config: &Config) -> Arc<dyn Network> {
+    if config.sockets.reuse_port { Arc::new(SharedPorts) } else { Arc::new(Sockets) }
+}
+
 fn options(
     config: &Config,
     data_dir: &DataDir,
@@ -319,6 +375,12 @@ fn options(
             lease_ttl_min_secs: i64::try_from(lease_ttl_min)?,
             timeout: Duration::from_secs(5) + election * 2,
         },
+        tuning: Tuning {
+            initial_election: config.initial_election_tick_advance,
+            compaction_batch: config.compaction.batch_limit,
+            compaction_pause: config.compaction.sleep_interval,
+            slow_apply: config.warning_apply_duration,
+        },
         rules: MembershipRules {
             max_learners: config.max_learners,
             strict: config.strict_reconfig_check,
@@ -337,7 +399,7 @@ fn options(
         files: Arc::new(log::OsFiles),
         state_dir: Some(data_dir.state()),
         workers: Workers::Threads(threads),
-        network: Arc::new(Sockets),
+        network: network(config),
         peer_tls,
         peer_listen: urls.collect::<Result<_, _>>().context("--listen-peer-urls")?,
         version: http::version_json(),

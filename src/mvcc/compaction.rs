@@ -21,7 +21,8 @@ use crate::{
     types::{Revision, SubRevision},
 };
 
-/// Revisions that one step looks at, as in etcd: a few milliseconds of work.
+/// Revisions that one step looks at if nothing else is said, as in etcd: a few milliseconds of
+/// work.
 const REVISIONS_PER_STEP: usize = 1000;
 
 /// Does one step of the present round, or begins the next one. `Ok(true)` asks to be called again.
@@ -33,10 +34,15 @@ pub fn step(storage: &Storage) -> Result<bool, Error> {
 
 /// As [`step`], towards a floor that the store has or has had.
 pub fn step_towards(storage: &Storage, floor: Revision) -> Result<bool, Error> {
+    step_of(storage, floor, REVISIONS_PER_STEP)
+}
+
+/// As [`step_towards`], looking at so many revisions.
+pub fn step_of(storage: &Storage, floor: Revision, revisions: usize) -> Result<bool, Error> {
     let snapshot = storage.snapshot();
     let Some(mut round) = begin(&snapshot, floor)? else { return Ok(false) };
     let mut batch = snapshot.batch();
-    round.next = remove(&snapshot, &mut batch, &round)?;
+    round.next = remove(&snapshot, &mut batch, &round, revisions)?;
     batch.put(Table::Meta, &MetaKey::Compaction.key(), round.encode());
     batch.write()?;
     Ok(round.next.main <= round.target || round.target < floor)
@@ -69,10 +75,11 @@ fn remove(
     rows: &dyn Rows,
     batch: &mut Batch<'_>,
     round: &CompactionRow,
+    revisions: usize,
 ) -> Result<SubRevision, Error> {
     let mut cursor = rows.cursor(Table::Revisions);
     cursor.seek(&tables::revision_key(round.next))?;
-    for _ in 0..REVISIONS_PER_STEP {
+    for _ in 0..revisions {
         let Some((row_key, row)) = cursor.row() else { return Ok(round.end()) };
         let at = history::parse_key(row_key)?;
         if at.main > round.target {

@@ -6,14 +6,17 @@
 use std::{
     collections::VecDeque,
     sync::{Arc, Mutex, MutexGuard},
-    time::Duration,
 };
 
-use tokio::sync::{Notify, watch};
-use tracing::warn;
+use tokio::{
+    sync::{Notify, watch},
+    time::Instant,
+};
+use tracing::{info, warn};
 
 use crate::{
     mvcc::{self, HashKv, compaction},
+    node::Tuning,
     raft::Raft,
     state_machine::Compacted,
     storage::{Storage, off_thread},
@@ -22,10 +25,6 @@ use crate::{
 
 /// Hashes that are remembered, as many as etcd does.
 const HASHES_MAX: usize = 10;
-
-/// A pause between two batches of a compaction, so that it takes no more than part of the disk's
-/// time.
-const PAUSE: Duration = Duration::from_millis(10);
 
 /// What the apply thread tells about compactions, and what became of them. Clones share it.
 #[derive(Clone)]
@@ -36,6 +35,7 @@ struct Shared {
     state: Mutex<State>,
     /// The floor below which nothing is left.
     done: watch::Sender<Option<Revision>>,
+    tuning: Tuning,
 }
 
 #[derive(Default)]
@@ -45,20 +45,23 @@ struct State {
     /// Not hashed yet, oldest first; no more than are remembered.
     due: VecDeque<Compacted>,
     hashes: VecDeque<HashKv>,
+    /// What is being worked towards, and since when.
+    begun: Option<(Revision, Instant)>,
 }
 
 impl Compactions {
     /// `floor` is the one that the store begins with.
-    pub(crate) fn new(floor: Option<Revision>) -> Compactions {
+    pub(crate) fn new(floor: Option<Revision>, tuning: Tuning) -> Compactions {
         let (done, _) = watch::channel(None);
         let state = Mutex::new(State { floor, ..State::default() });
-        Compactions(Arc::new(Shared { wake: Notify::new(), state, done }))
+        Compactions(Arc::new(Shared { wake: Notify::new(), state, done, tuning }))
     }
 
     /// A compaction was applied.
     pub(crate) fn add(&self, compacted: Compacted) {
         let mut state = self.lock();
         state.floor = Some(compacted.to);
+        state.begun = Some((compacted.to, Instant::now()));
         push(&mut state.due, compacted);
         self.0.wake.notify_one();
     }
@@ -83,7 +86,7 @@ impl Compactions {
     pub(crate) async fn run(self, storage: Storage, raft: Raft) {
         while !raft.is_stopped() {
             match self.step(&storage).await {
-                Ok(true) => tokio::time::sleep(PAUSE).await,
+                Ok(true) => tokio::time::sleep(self.0.tuning.compaction_pause).await,
                 Ok(false) => self.0.wake.notified().await,
                 // The same trouble stops the apply thread, and with it the member.
                 Err(error) => {
@@ -115,11 +118,26 @@ impl Compactions {
             return Ok(true);
         }
         let Some(floor) = floor else { return Ok(false) };
-        let more = off_thread(move || compaction::step_towards(&target, floor)).await?;
+        let revisions = self.0.tuning.compaction_batch;
+        let more = off_thread(move || compaction::step_of(&target, floor, revisions)).await?;
         if !more {
             self.0.done.send_replace(Some(floor));
+            self.tell_finished(floor);
         }
         Ok(more)
+    }
+
+    /// In etcd's words, once for each compaction.
+    fn tell_finished(&self, floor: Revision) {
+        let (begun, hash) = {
+            let mut state = self.lock();
+            let hash = state.hashes.back().map(|hash| hash.hash);
+            (state.begun.take_if(|(to, _)| *to == floor), hash)
+        };
+        if let Some((_, begun)) = begun {
+            let (compact_revision, took) = (floor.get(), begun.elapsed());
+            info!(compact_revision, ?took, hash, "finished scheduled compaction");
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -15,7 +15,7 @@ use crate::{
     mvcc::Head,
     node::{
         Identity, Leases, Limits, Membership, MembershipRules, Node, Proposer, Reader,
-        StatusHandle,
+        StatusHandle, Tuning,
         announce::Announcer,
         answer::Answers,
         ask::Leader,
@@ -51,6 +51,7 @@ pub struct Options {
     pub timing: Timing,
     pub retention: Retention,
     pub limits: Limits,
+    pub tuning: Tuning,
     pub rules: MembershipRules,
     pub quota_bytes: i64,
     /// Where the log keeps its files, and through what.
@@ -105,7 +106,7 @@ impl Running {
         let Opened { storage, log, writer, meter, hub, founders } = Opened::open(&options)?;
         let replies = Replies::new(options.identity.member, options.epoch);
         let (members, members_now) = watch::channel(Arc::new(Members::read(&storage.snapshot())?));
-        let compactions = Compactions::new(Head::read(&storage.snapshot())?.floor);
+        let compactions = Compactions::new(Head::read(&storage.snapshot())?.floor, options.tuning);
         let keeper = Arc::new(OnceLock::new());
         let mut announcer = Announcer {
             identity: options.identity,
@@ -131,6 +132,7 @@ impl Running {
             outlet: Box::new(move |notice| announcer.announce(notice)),
             peers: peers.clone(),
             workers: options.workers.clone(),
+            slow_apply: options.tuning.slow_apply,
             seed: options.seed,
         })
         .await?;
@@ -145,7 +147,8 @@ impl Running {
         let members = members_now;
         ports.into_iter().for_each(|port| peers.serve(port, handler.clone()));
         options.founders.iter().for_each(|founder| set_addresses(&peers, founder));
-        raft.run(first_election);
+        let is_early = options.tuning.initial_election;
+        raft.run(if is_early { first_election } else { first_election.unless_alone() });
         let (introduction, timing) = (Introduction::new(&options, founders), options.timing);
         let background: [BoxFuture<'static, ()>; 8] = [
             handles.proposing,

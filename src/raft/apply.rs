@@ -5,7 +5,10 @@
 //! one write to the store, then the watch hub, then those who wait for the index, then the outlet
 //! (replies, leases).
 
-use std::io;
+use std::{
+    io,
+    time::{Duration, Instant},
+};
 
 use futures::{Stream, StreamExt};
 use openraft::{
@@ -15,6 +18,7 @@ use openraft::{
 };
 use prost::Message;
 use tokio::sync::{mpsc, oneshot};
+use tracing::{info, warn};
 
 use super::{
     applied::Applied,
@@ -86,6 +90,8 @@ pub(crate) struct Applier {
     pub(crate) applied: Applied,
     pub(crate) outlet: Outlet,
     pub(crate) gaps: Gaps,
+    /// A batch that takes longer is logged.
+    pub(crate) slow: Duration,
 }
 
 /// What to do with entries that do not follow each other.
@@ -154,7 +160,9 @@ impl Applier {
         }
         let contents = entries.iter().map(|entry| (entry.id, content(entry)));
         let contents: Vec<(LogId, Content)> = contents.collect();
+        let start = Instant::now();
         let mut applied = self.machine.apply(entries).map_err(io::Error::other)?;
+        self.tell_slow(start.elapsed(), &contents);
         self.hub.publish(applied.iter_mut().filter_map(watch_batch).collect());
         let outcomes = contents
             .into_iter()
@@ -168,6 +176,25 @@ impl Applier {
         Ok(())
     }
 
+    /// In etcd's words, but of a batch: its entries are written together.
+    fn tell_slow(&self, took: Duration, contents: &[(LogId, Content)]) {
+        let (Some((first, _)), Some((last, _))) = (contents.first(), contents.last()) else {
+            return;
+        };
+        if took > self.slow {
+            let request = format!("entries {} to {}", first.index, last.index);
+            let (expected_duration, prefix, response) = (self.slow, "", "");
+            warn!(
+                ?took,
+                ?expected_duration,
+                prefix,
+                request,
+                response,
+                "apply request took too long"
+            );
+        }
+    }
+
     fn install(&mut self, import: storage::Import, position: &Position) -> io::Result<()> {
         let Some(id) = position.applied else {
             return Err(io::Error::other("a snapshot of an empty log"));
@@ -177,6 +204,11 @@ impl Applier {
         self.hub.reset(self.machine.revision());
         (self.outlet)(Notice::Replaced(id));
         self.applied.advance(id.index);
+        info!(
+            incoming_leader_snapshot_index = id.index,
+            incoming_leader_snapshot_term = id.term,
+            "applied snapshot"
+        );
         Ok(())
     }
 }
@@ -360,6 +392,8 @@ impl RaftSnapshotBuilder<TypeConfig> for Flusher {
         let meta = snapshot_meta(&snapshot)?;
         let storage = self.storage.clone();
         storage::off_thread(move || storage.flush()).await.map_err(io::Error::other)?;
+        let snapshot_index = meta.last_log_id.as_ref().map(|id| id.index);
+        info!(snapshot_index, "saved snapshot");
         Ok(SnapshotOf::<TypeConfig, SnapshotData> {
             meta,
             snapshot: SnapshotData::Outgoing(snapshot),

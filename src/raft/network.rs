@@ -1,13 +1,15 @@
 //! Streams between members: TCP or Unix sockets of this machine, or whatever a simulation puts
 //! there.
 
-use std::{fmt, io, os::unix::fs::FileTypeExt, path::PathBuf, str::FromStr, sync::Arc};
+use std::{
+    fmt, io, net::SocketAddr, os::unix::fs::FileTypeExt, path::PathBuf, str::FromStr, sync::Arc,
+};
 
 use futures::future::BoxFuture;
 use rustls::{ClientConfig, ServerConfig};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::{TcpListener, TcpStream, UnixListener, UnixStream},
+    net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream},
 };
 
 /// Where a member listens for others.
@@ -108,6 +110,11 @@ pub trait Listener: Send + Sync {
     /// The next stream. Dropping the future loses none.
     fn accept(&mut self) -> BoxFuture<'_, io::Result<Stream>>;
 
+    /// The same, and where it comes from, if that has an address.
+    fn accept_from(&mut self) -> BoxFuture<'_, io::Result<(Stream, Option<SocketAddr>)>> {
+        Box::pin(async { Ok((self.accept().await?, None)) })
+    }
+
     /// Where it listens, with the port that the system chose for port 0.
     fn local(&self) -> io::Result<Address>;
 }
@@ -118,6 +125,8 @@ pub trait Listener: Send + Sync {
 pub struct Tls {
     pub client: Provider<ClientConfig>,
     pub server: Provider<ServerConfig>,
+    /// Hold a member that comes in to the addresses and names in its certificate.
+    pub check_address: bool,
 }
 
 pub type Provider<T> = Arc<dyn Fn() -> Arc<T> + Send + Sync>;
@@ -153,6 +162,45 @@ impl Network for Sockets {
     }
 }
 
+/// Connections that the kernel holds until they are accepted, as many as tokio has it hold.
+const BACKLOG: u32 = 1024;
+
+/// The same, on ports on which others may listen as well.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SharedPorts;
+
+impl Network for SharedPorts {
+    fn dial<'a>(&'a self, address: &'a Address) -> BoxFuture<'a, io::Result<Stream>> {
+        Sockets.dial(address)
+    }
+
+    fn bind<'a>(&'a self, address: &'a Address) -> BoxFuture<'a, io::Result<Box<dyn Listener>>> {
+        Box::pin(async move {
+            let Address::Tcp { host, port } = address else { return Sockets.bind(address).await };
+            let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
+            for address in tokio::net::lookup_host((host.as_str(), *port)).await? {
+                match listen_shared(address) {
+                    Ok(listener) => return Ok(Box::new(listener) as Box<dyn Listener>),
+                    Err(error) => last = error,
+                }
+            }
+            Err(last)
+        })
+    }
+}
+
+/// Listens on a port on which others may listen as well.
+pub fn listen_shared(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    socket.set_reuseaddr(true)?;
+    socket.set_reuseport(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
 /// Votes and heartbeats must not wait for an acknowledgement of the bytes before them.
 fn prompt(stream: TcpStream) -> io::Result<TcpStream> {
     stream.set_nodelay(true)?;
@@ -164,6 +212,13 @@ impl Listener for TcpListener {
         Box::pin(async {
             let (stream, _) = TcpListener::accept(self).await?;
             Ok(Box::new(prompt(stream)?) as Stream)
+        })
+    }
+
+    fn accept_from(&mut self) -> BoxFuture<'_, io::Result<(Stream, Option<SocketAddr>)>> {
+        Box::pin(async {
+            let (stream, from) = TcpListener::accept(self).await?;
+            Ok((Box::new(prompt(stream)?) as Stream, Some(from)))
         })
     }
 

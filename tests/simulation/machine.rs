@@ -12,7 +12,7 @@ use std::{
 
 use orrery::{
     log::{self, Fault, FaultyFiles, Files},
-    node::{Identity, Limits, MembershipRules, Node, Options, Running},
+    node::{Identity, Limits, MembershipRules, Node, Options, Running, Tuning},
     proto::etcdserverpb::Member,
     raft::{Retention, Timing, Workers},
     types::{ClusterId, MemberId},
@@ -200,6 +200,7 @@ impl Machine {
                 lease_ttl_min_secs: 1,
                 timeout: REQUEST_TIMEOUT,
             },
+            tuning: Tuning::default(),
             rules: MembershipRules {
                 max_learners: 1,
                 strict: true,

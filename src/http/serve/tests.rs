@@ -40,7 +40,8 @@ async fn start(tls: Option<TlsSource>) -> Running {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let shutdown = CancellationToken::new();
-    let serving = serve(Listener::Tcp(listener), tls, router(), shutdown.clone());
+    let serving =
+        serve(Listener::Tcp(listener), tls, router(), Connections::default(), shutdown.clone());
     Running { address, shutdown, task: tokio::spawn(serving) }
 }
 

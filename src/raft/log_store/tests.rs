@@ -38,6 +38,7 @@ impl StoreBuilder<TypeConfig, LogStore, ApplyHandle> for Builder {
             hub: WatchHub::new(storage.clone(), Revision::EMPTY_STORE),
             applied: Applied::default(),
             outlet: Box::new(drop),
+            slow: std::time::Duration::MAX,
             gaps: Gaps::Allowed,
         };
         // The suite purges what it never applied.

@@ -65,6 +65,7 @@ impl Authority {
         Tls {
             client: Arc::new(move || Arc::clone(&client)),
             server: Arc::new(move || Arc::clone(&server)),
+            check_address: true,
         }
     }
 }
