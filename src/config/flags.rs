@@ -136,9 +136,9 @@ pub(crate) const FLAGS: &[Flag] = &[
     flag(Member, "enable-grpc-gateway", Bool, "true", Inert,
         "Serve the JSON gateway."),
     flag(Member, "raft-read-timeout", Duration, "5s", Inert,
-        "Time without input after which etcd closes a connection to a peer; here the election timeout."),
+        "How long a connection to a peer may be silent; here the election timeout."),
     flag(Member, "raft-write-timeout", Duration, "5s", Inert,
-        "Time without progress after which etcd fails a write to a peer; here the election timeout."),
+        "How long a write to a peer may stand still; here the election timeout."),
     flag(Member, "feature-gates", Gates, "", Acts,
         "Features to switch, as Name=true,Name=false."),
 

@@ -1,5 +1,5 @@
-//! Flags of earlier releases of etcd, which command lines in the wild still hold, and what became of
-//! them.
+//! Flags of earlier releases of etcd, which command lines in the wild still hold, and what became
+//! of them.
 
 use Becomes::{Flag, Gate, Nothing};
 use Kind::{Anything, Bool, Choices, Count, Duration, Number, Text};

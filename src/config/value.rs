@@ -1,4 +1,5 @@
-//! How the text of a value is read, as Go's flag package reads it, with its words for what is wrong.
+//! How the text of a value is read, as Go's flag package reads it, with its words for what is
+//! wrong.
 
 use super::{Features, duration, url};
 

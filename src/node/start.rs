@@ -137,7 +137,6 @@ impl Running {
         })
         .await?;
         gate.know(raft.participants());
-
         let told = (members_now.clone(), compactions.clone());
         let handles = Handles::new(&options, &raft, &storage, hub, replies.clone(), told);
         let _ = keeper.set(handles.keeper.clone());
@@ -147,8 +146,7 @@ impl Running {
         let members = members_now;
         ports.into_iter().for_each(|port| peers.serve(port, handler.clone()));
         options.founders.iter().for_each(|founder| set_addresses(&peers, founder));
-        let is_early = options.tuning.initial_election;
-        raft.run(if is_early { first_election } else { first_election.unless_alone() });
+        raft.run(first_election.early(options.tuning.initial_election));
         let (introduction, timing) = (Introduction::new(&options, founders), options.timing);
         let background: [BoxFuture<'static, ()>; 8] = [
             handles.proposing,

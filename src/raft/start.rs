@@ -161,9 +161,10 @@ pub struct FirstElection {
 }
 
 impl FirstElection {
-    /// Leaves it to the election timeout, unless there is nobody else to hear from.
-    pub fn unless_alone(self) -> FirstElection {
-        FirstElection { only_alone: true, ..self }
+    /// With `early` false, leaves it to the election timeout unless there is nobody else to hear
+    /// from.
+    pub fn early(self, early: bool) -> FirstElection {
+        FirstElection { only_alone: !early, ..self }
     }
 
     async fn hold(self, raft: Raft) {

@@ -109,7 +109,8 @@ mod tests {
 
     #[track_caller]
     fn judged(hosts: &[&str], from: [u8; 4], refused: Option<&str>) {
-        let check = check_with(&Few, &certificate(hosts), IpAddr::from(from));
+        let certificate = certificate(hosts);
+        let check = check_with(&Few, &certificate, IpAddr::from(from));
         let outcome = futures::executor::block_on(check);
         assert_eq!(outcome.err().map(|it| it.to_string()).as_deref(), refused, "{hosts:?}");
     }

@@ -1,9 +1,9 @@
 //! Whom a certificate must name, beyond being signed by the right authority.
 
-use std::{fmt, sync::Arc};
+use std::sync::Arc;
 
 use rustls::{
-    CertificateError, DigitallySignedStruct, DistinguishedName, Error, OtherError, SignatureScheme,
+    DigitallySignedStruct, DistinguishedName, Error, SignatureScheme,
     client::{
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
         verify_server_name,
@@ -43,8 +43,7 @@ impl Allowed {
         if is_allowed {
             return Ok(());
         }
-        let refused = CertificateError::Other(OtherError(Arc::new(NotAllowed)));
-        Err(Error::InvalidCertificate(refused))
+        Err(Error::General(NOT_ALLOWED.to_owned()))
     }
 }
 
@@ -54,16 +53,7 @@ pub(crate) fn is_valid_for(certificate: &ParsedCertificate<'_>, host: &str) -> b
 }
 
 /// In etcd's words.
-#[derive(Debug)]
-struct NotAllowed;
-
-impl std::error::Error for NotAllowed {}
-
-impl fmt::Display for NotAllowed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("client certificate authentication failed")
-    }
-}
+const NOT_ALLOWED: &str = "client certificate authentication failed";
 
 /// Checks the names after all that the verifier checks.
 #[derive(Debug)]

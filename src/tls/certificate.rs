@@ -3,11 +3,13 @@
 use std::net::IpAddr;
 
 use rustls::pki_types::CertificateDer;
+use x509_parser::{extensions::GeneralName, prelude::FromDer, prelude::X509Certificate};
 
 /// The name of whom it was issued to: the last one, if there are several, as in Go.
 pub fn common_name(certificate: &CertificateDer<'_>) -> Option<String> {
-    let _ = certificate;
-    None
+    let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
+    let name = parsed.subject().iter_common_name().last()?.as_str().ok()?.to_owned();
+    Some(name)
 }
 
 /// Where its owner is found, as it says itself.
@@ -19,8 +21,17 @@ pub(crate) struct Hosts {
 
 /// `None` when it cannot be read.
 pub(crate) fn hosts(certificate: &CertificateDer<'_>) -> Option<Hosts> {
-    let _ = (certificate, address(&[]));
-    None
+    let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
+    let mut hosts = Hosts::default();
+    let Some(extension) = parsed.subject_alternative_name().ok()? else { return Some(hosts) };
+    for name in &extension.value.general_names {
+        match name {
+            GeneralName::DNSName(name) => hosts.names.push((*name).to_owned()),
+            GeneralName::IPAddress(bytes) => hosts.addresses.extend(address(bytes)),
+            _ => {}
+        }
+    }
+    Some(hosts)
 }
 
 fn address(bytes: &[u8]) -> Option<IpAddr> {

@@ -156,7 +156,8 @@ async fn a_unix_socket_is_served_too() {
     let path: &Path = &folder.path().join("socket");
     let listener = Listener::Unix(UnixListener::bind(path).unwrap());
     let shutdown = CancellationToken::new();
-    let serving = tokio::spawn(serve(listener, None, router(), shutdown.clone()));
+    let serving =
+        tokio::spawn(serve(listener, None, router(), Connections::default(), shutdown.clone()));
     check_page(&get(UnixStream::connect(path).await.unwrap(), "/page").await);
     shutdown.cancel();
     serving.await.unwrap();
