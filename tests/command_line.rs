@@ -168,6 +168,22 @@ fn a_wrong_command_line_is_refused_as_etcd_refuses_it_and_leaves_nothing() {
     );
 }
 
+/// Exit status, arguments and words of each line are those of etcd 3.7.3.
+#[test]
+fn what_etcd_refuses_is_refused_with_its_words_and_its_status() {
+    for line in include_str!("golden/refusals.txt").lines() {
+        let parts: Vec<&str> = line.split('\t').collect();
+        let [code, arguments, words] = parts.as_slice() else { panic!("{line}") };
+        let arguments: Vec<&str> = arguments.split(' ').collect();
+        let output = leaves_nothing(&arguments, code.parse().unwrap());
+        let told = match *code {
+            "2" => String::from_utf8_lossy(&output.stderr).lines().next().unwrap().to_owned(),
+            _ => only_line(&output)["error"].as_str().unwrap_or_default().to_owned(),
+        };
+        assert_eq!(told, *words, "{arguments:?}");
+    }
+}
+
 #[test]
 fn a_port_that_is_taken_is_refused_and_leaves_nothing() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -277,6 +293,35 @@ fn a_clean_run_has_no_line_at_error_level_and_each_line_has_zaps_form() {
     assert!(said("serving client traffic insecurely; this is strongly discouraged!"));
     let file = std::fs::read_to_string(dir.path().join("logs/member.log")).unwrap();
     assert_eq!(file.lines().count(), seen.len());
+}
+
+#[test]
+fn slow_requests_are_told_without_their_values() {
+    let dir = TempDir::new().unwrap();
+    let slow = ["--warning-unary-request-duration", "1ns", "--warning-apply-duration", "1ns"];
+    let mut member = Member::start(dir.path(), &slow);
+    let seen = member.wait_for("listening for clients");
+    let url = seen.last().unwrap()["url"].as_str().unwrap().to_owned();
+    member.wait_for("ready to serve client requests");
+    tokio::runtime::Runtime::new().unwrap().block_on(async {
+        let mut client = etcd_client::Client::connect([url], None).await.unwrap();
+        client.put("k", "secret", None).await.unwrap();
+        client.get("k", None).await.unwrap();
+    });
+    let seen = member.wait_for("request stats");
+    let put = seen.last().unwrap();
+    assert_eq!(put["level"], "warn");
+    assert_eq!(put["response type"], "/etcdserverpb.KV/Put");
+    assert_eq!(put["request count"], 1);
+    assert_eq!(put["request content"], r#"key:"k" value_size:6 "#);
+    assert!(put["remote"].as_str().unwrap().starts_with("127.0.0.1:"), "{put}");
+    let seen = member.wait_for("request stats");
+    let is_read = |line: &&serde_json::Value| line["prefix"] == "read-only range ";
+    let read = seen.iter().find(is_read).expect("the read is told as well");
+    assert_eq!(read["msg"], "apply request took too long");
+    assert_eq!(read["request"], r#"key:"k" "#);
+    assert_eq!(read["expected-duration"], "1ns");
+    assert!(read["response"].as_str().unwrap().starts_with("range_response_count:1 size:"));
 }
 
 /// A member that stops while its store is still being closed must not trip over the process's end.

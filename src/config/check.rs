@@ -17,6 +17,9 @@ use crate::tls;
 /// Largest `--max-request-bytes`: what one gRPC message and one log record can hold.
 const REQUEST_BYTES_MAX: u64 = 1 << 30;
 
+/// Who a cluster of one is, if it has no name; the member that has none does not find itself there.
+const NAME_DEFAULT: &str = "default";
+
 /// What etcd takes 0 for.
 const SNAPSHOT_COUNT_DEFAULT: u64 = 10_000;
 const PROGRESS_INTERVAL_DEFAULT: Duration = Duration::from_secs(600);
@@ -194,8 +197,10 @@ fn founding(
         "" if raw.file.is_some() => ClusterState::New,
         other => return Err(Error::UnknownClusterState(other.to_owned())),
     };
-    let alone =
-        || advertise.iter().map(|url| format!("{name}={url}")).collect::<Vec<_>>().join(",");
+    let alone = || {
+        let name = if name.is_empty() { NAME_DEFAULT } else { name };
+        advertise.iter().map(|url| format!("{name}={url}")).collect::<Vec<_>>().join(",")
+    };
     let (cluster, token) = match discovery {
         // Until the service has told of the others.
         Some(Discovery::Service(service)) => (alone(), service.token.clone()),

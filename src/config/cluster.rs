@@ -52,7 +52,8 @@ impl Founding {
         };
         if self.state == ClusterState::New {
             if let Some(missing) = missing(name, own, advertise) {
-                return Err(Error::NotAdvertised { missing, set: join(advertise) });
+                let (set, differ) = (join(advertise), difference(advertise, own));
+                return Err(Error::NotAdvertised { missing, set, differ });
             }
             if let Some(missing) = missing(name, advertise, own) {
                 return Err(Error::NotInCluster { missing, set: self.to_string() });
@@ -92,6 +93,24 @@ fn missing(name: &str, urls: &[Url], among: &[Url]) -> Option<String> {
 fn same(one: &Url, other: &Url) -> bool {
     let resolved = |url: &Url| url.as_str().replace("://localhost:", "://127.0.0.1:");
     resolved(one) == resolved(other)
+}
+
+/// In etcd's words, which compares sorted lists.
+fn difference(one: &[Url], other: &[Url]) -> String {
+    let quoted = |urls: &[Url]| {
+        let urls: Vec<String> = urls.iter().map(|url| format!("{:?}", url.as_str())).collect();
+        format!("[{}]", urls.join(" "))
+    };
+    if one.len() != other.len() {
+        return format!("len({}) != len({})", quoted(one), quoted(other));
+    }
+    let mut pairs = one.iter().zip(other);
+    match pairs.find(|(one, other)| !same(one, other)) {
+        Some((one, other)) => {
+            format!("resolved urls: {:?} != {:?}", one.as_str(), other.as_str())
+        }
+        None => String::new(),
+    }
 }
 
 fn join(urls: &[Url]) -> String {
@@ -137,7 +156,7 @@ mod tests {
         let words = r#"couldn't find local name "a" in the initial cluster configuration"#;
         check("b=http://h:2", New, "http://h:1", Some(words));
         check("b=http://h:2", Existing, "http://h:1", Some(words));
-        let words = "--initial-cluster has a=http://h:3 but missing from --initial-advertise-peer-urls=http://h:1";
+        let words = "--initial-cluster has a=http://h:3 but missing from --initial-advertise-peer-urls=http://h:1 (resolved urls: \"http://h:1\" != \"http://h:3\")";
         check("a=http://h:3", New, "http://h:1", Some(words));
         let words = "--initial-advertise-peer-urls has a=http://h:2 but missing from --initial-cluster=a=http://h:1";
         check("a=http://h:1", New, "http://h:1,http://h:2", Some(words));

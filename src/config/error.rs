@@ -28,8 +28,8 @@ pub enum Error {
     )]
     Shadowed(String),
 
-    #[error("open {path}: {why}")]
-    ReadFile { path: String, why: String },
+    #[error("{did} {path}: {why}")]
+    ReadFile { did: &'static str, path: String, why: String },
     #[error("error converting YAML to JSON: yaml: {0}")]
     NotYaml(String),
     #[error("error unmarshaling JSON: while decoding JSON: json: cannot unmarshal {0}")]
@@ -83,8 +83,11 @@ pub enum Error {
     BadCluster(url::Error),
     #[error("couldn't find local name {name:?} in the initial cluster configuration")]
     NameNotInCluster { name: String, cluster: String },
-    #[error("--initial-cluster has {missing} but missing from --initial-advertise-peer-urls={set}")]
-    NotAdvertised { missing: String, set: String },
+    #[error(
+        "--initial-cluster has {missing} but missing from --initial-advertise-peer-urls={set} \
+         ({differ})"
+    )]
+    NotAdvertised { missing: String, set: String, differ: String },
     #[error("--initial-advertise-peer-urls has {missing} but missing from --initial-cluster={set}")]
     NotInCluster { missing: String, set: String },
     #[error("initial cluster {0} has duplicate url")]

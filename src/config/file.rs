@@ -110,9 +110,20 @@ const NO_KEYS: [&str; 3] = ["raft-read-timeout", "raft-write-timeout", "discover
 /// It cannot be read, is no YAML, or has a value of the wrong kind; in the words of etcd, whose
 /// file is read as JSON made of YAML.
 pub(crate) fn read(path: &str) -> Result<RawConfig, Error> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| Error::ReadFile { path: path.to_owned(), why: words(&error) })?;
+    let text = std::fs::read_to_string(path).map_err(|error| Error::ReadFile {
+        did: doing(&error),
+        path: path.into(),
+        why: words(&error),
+    })?;
     parse(path, &text)
+}
+
+/// What failed: a directory can be opened, and not be read.
+fn doing(error: &std::io::Error) -> &'static str {
+    match error.kind() {
+        std::io::ErrorKind::IsADirectory => "read",
+        _ => "open",
+    }
 }
 
 /// What went wrong with a file, as Go says it.

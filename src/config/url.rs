@@ -53,7 +53,7 @@ pub enum Error {
     /// What Go's parser of URLs refuses, in its words.
     #[error("parse {text:?}: {why}")]
     Malformed { text: String, why: String },
-    #[error("address {0}: invalid port")]
+    #[error("listen tcp: address {0}: invalid port")]
     Port(String),
     #[error("expected IP in URL for binding ({0})")]
     NotAnAddress(String),
@@ -141,16 +141,15 @@ fn tcp(text: &str, rest: &str) -> Result<Place, Error> {
     if authority.starts_with('[') && bracket.is_none() {
         return Err(malformed("missing ']' in host".to_owned()));
     }
-    let (host, port) = authority.rsplit_once(':').ok_or_else(no_host_and_port)?;
+    // Without brackets, the port begins at the first colon.
+    let end = authority[bracket.unwrap_or(0)..].find(':').map(|at| at + bracket.unwrap_or(0));
+    let (host, port) = authority.split_at(end.ok_or_else(no_host_and_port)?);
+    let port = &port[1..];
     if !port.bytes().all(|digit| digit.is_ascii_digit()) {
-        return Err(match bracket {
-            Some(at) if at > host.len() => no_host_and_port(),
-            _ => malformed(format!("invalid port {:?} after host", format!(":{port}"))),
-        });
+        return Err(malformed(format!("invalid port {:?} after host", format!(":{port}"))));
     }
     let host = match host.strip_prefix('[') {
         Some(host) => host.strip_suffix(']').ok_or_else(no_host_and_port)?,
-        None if host.contains(':') => return Err(no_host_and_port()),
         None => host,
     };
     if authority.len() < rest.len() {
@@ -214,14 +213,11 @@ mod tests {
             "http://1.2.3.4",
             r#"URL address does not have the form "host:port": http://1.2.3.4"#,
         );
-        refuses(
-            "http://::1:80",
-            r#"URL address does not have the form "host:port": http://::1:80"#,
-        );
+        refuses("http://::1:80", r#"parse "http://::1:80": invalid port "::1:80" after host"#);
         refuses("http://a@b:80", r#"parse "http://a@b:80": invalid character "@" in host name"#);
         refuses("http://[::1:80", r#"parse "http://[::1:80": missing ']' in host"#);
         refuses("http://1.2.3.4:80/x", "URL must not contain a path: http://1.2.3.4:80/x");
-        refuses("http://1.2.3.4:65536", "address 65536: invalid port");
+        refuses("http://1.2.3.4:65536", "listen tcp: address 65536: invalid port");
         refuses("http://1.2.3.4:+1", r#"parse "http://1.2.3.4:+1": invalid port ":+1" after host"#);
         refuses("http://example.com:80", "expected IP in URL for binding (http://example.com:80)");
         refuses("http://:80", "expected IP in URL for binding (http://:80)");

@@ -25,9 +25,9 @@ enum Sink {
     Rotated(Mutex<Rotated>),
 }
 
-/// An output that cannot be opened, in Go's words.
+/// An output that cannot be opened, in zap's words.
 #[derive(Debug, thiserror::Error)]
-#[error("open {path}: {error}")]
+#[error("open sink {path:?}: open {}: {error}", .path.display())]
 pub struct OpenError {
     path: PathBuf,
     error: io::Error,

@@ -75,7 +75,10 @@ fn an_output_that_cannot_be_opened_is_named() {
     let outputs = vec![Output::File("/no/such/file".into())];
     let options = Options { level: Level::Info, format: Format::Json, outputs };
     let error = Sinks::open(&options).err().unwrap().to_string();
-    assert_eq!(error, "open /no/such/file: No such file or directory (os error 2)");
+    assert_eq!(
+        error,
+        "open sink \"/no/such/file\": open /no/such/file: No such file or directory (os error 2)"
+    );
 }
 
 #[test]
