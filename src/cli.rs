@@ -53,19 +53,17 @@ fn refuse(error: &config::Error) -> ExitCode {
         eprintln!("{error}\n{}", config::USAGE);
         return ExitCode::from(USAGE_EXIT);
     }
-    let (level, message) = match error {
-        config::Error::Shadowed(_) => ("fatal", error.to_string()),
-        _ => ("warn", "failed to verify flags".to_owned()),
-    };
     let mut fields = Map::new();
-    if level == "warn" {
-        fields.insert("error".to_owned(), error.to_string().into());
+    if let config::Error::Shadowed(variable) = error {
+        fields.insert("environment-variable".to_owned(), variable.clone().into());
+        telemetry::say("fatal", &error.to_string(), &fields);
+        return ExitCode::FAILURE;
     }
+    fields.insert("error".to_owned(), error.to_string().into());
     if let Some(about) = error.about() {
-        let name = if level == "warn" { "about" } else { "environment-variable" };
-        fields.insert(name.to_owned(), about.into());
+        fields.insert("about".to_owned(), about.into());
     }
-    telemetry::say(level, &message, &fields);
+    telemetry::say("warn", "failed to verify flags", &fields);
     ExitCode::FAILURE
 }
 

@@ -1,6 +1,7 @@
 //! What the member is told to be: etcd's flags, environment or file, parsed once into a [`Config`]
 //! that cannot be wrong. The only place that reads the environment.
 
+mod auth;
 mod check;
 mod cluster;
 mod discovery;
@@ -10,6 +11,7 @@ mod features;
 mod file;
 mod flags;
 mod help;
+mod http;
 mod raw;
 mod removed;
 mod services;
@@ -19,12 +21,14 @@ mod warning;
 
 use std::{path::PathBuf, time::Duration};
 
+pub use auth::{Auth, AuthToken};
 pub use cluster::{ClusterState, Founding};
-pub use discovery::{Discovery, Dns, Service};
+pub use discovery::{Discovery, Domain, Endpoint, Registry, User};
 pub use error::Error;
 pub use features::Features;
 pub use help::USAGE;
-pub use services::{Auth, AuthToken, CorruptionChecks, Http, Origins, Tracing};
+pub use http::{Http, Metrics};
+pub use services::{CorruptionChecks, Tracing};
 pub use url::{Address, ListenUrl, Place, Url};
 pub use warning::Warning;
 
@@ -34,7 +38,7 @@ use crate::{telemetry, tls};
 pub const ELECTION_MS_MAX: u64 = 50_000;
 
 /// etcd's default for `--quota-backend-bytes`, which 0 stands for: 2 GiB.
-pub const QUOTA_BYTES_DEFAULT: u64 = 2 * 1024 * 1024 * 1024;
+pub const QUOTA_BYTES_DEFAULT: i64 = 2 * 1024 * 1024 * 1024;
 
 /// Everything that flags and environment, or a file, say about a member.
 #[derive(Clone, Debug, PartialEq)]
@@ -50,8 +54,8 @@ pub struct Config {
     pub sockets: SocketOptions,
     /// The cluster that a member without data founds or joins.
     pub founding: Founding,
-    /// Who tells a member without data what its cluster is, if no flag does.
-    pub discovery: Option<Discovery>,
+    /// Where a member without data learns who that is, if not from `founding`.
+    pub discovery: Discovery,
     /// Whether `--initial-cluster-token` was set, so that it can be held against existing data.
     pub token_is_set: bool,
     pub timing: Timing,
@@ -70,7 +74,8 @@ pub struct Config {
     pub watch_progress_notify_interval: Duration,
     pub auto_compaction: AutoCompaction,
     pub compaction: Compaction,
-    pub corruption_checks: CorruptionChecks,
+    pub corruption: CorruptionChecks,
+    /// Time between two looks at a downgrade; none for zero.
     pub downgrade_check_time: Duration,
     /// Space to gain, in megabytes, for which a start defragments; 0 for never.
     pub bootstrap_defrag_threshold_megabytes: u64,
@@ -86,9 +91,9 @@ pub struct Config {
     pub tracing: Option<Tracing>,
     /// Keep the process in memory pages that are never swapped.
     pub memory_mlock: bool,
-    /// Make a cluster of this member alone.
+    /// Make this member the only one of its cluster.
     pub force_new_cluster: bool,
-    /// Asked for, and never done: data would be lost.
+    /// Do not wait for the disk.
     pub unsafe_no_fsync: bool,
 }
 
@@ -123,8 +128,11 @@ pub struct Limits {
     pub max_txn_ops: usize,
     /// Streams that one connection may have open.
     pub max_concurrent_streams: u32,
-    /// `None` for no limit.
-    pub quota_backend_bytes: Option<u64>,
+    /// Negative for no limit.
+    pub quota_backend_bytes: i64,
+    /// Free bytes that the data disk should have; `None` for a part of it.
+    pub disk_reserve_bytes: Option<u64>,
+    pub auto_disarm_nospace: bool,
 }
 
 /// Pings to clients that are silent.
@@ -189,6 +197,12 @@ impl Config {
 /// The arguments of this process, without the program's name.
 pub fn arguments() -> impl Iterator<Item = std::ffi::OsString> {
     std::env::args_os().skip(1)
+}
+
+/// The name that this process was called by, without the folder.
+pub fn program() -> String {
+    let path = std::env::args_os().next().map(PathBuf::from).unwrap_or_default();
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 #[cfg(test)]

@@ -6,24 +6,27 @@ mod allowed;
 mod anybody;
 mod build;
 mod certificate;
+mod dialling;
 mod make;
 mod read;
 mod reload;
 mod suites;
+mod x509;
 
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
 };
 
-use rustls::{ClientConfig, ServerConfig, SupportedProtocolVersion};
+use rustls::{ClientConfig, ServerConfig, SupportedProtocolVersion, crypto::CryptoProvider};
 
 pub use allowed::Allowed;
 use build::{client_config, server_config};
-pub use certificate::common_name;
+pub use dialling::{Dialling, DiallingFlags};
 pub use make::{Authority, Usage, covers};
 use reload::Reloading;
 pub use suites::Suites;
+pub use x509::{KeyKind, PublicKey, common_name, public_key};
 
 /// Application protocols that the clients' listener offers: gRPC first, then plain HTTP.
 pub const CLIENT_PROTOCOLS: &[&[u8]] = &[b"h2", b"http/1.1"];
@@ -239,6 +242,10 @@ impl Versions {
             Versions::Only13 => vec![&rustls::version::TLS13],
         }
     }
+}
+
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::ring::default_provider())
 }
 
 #[cfg(test)]

@@ -386,10 +386,7 @@ fn options(
             strict: config.strict_reconfig_check,
             token: config.founding.token.clone(),
         },
-        quota_bytes: config
-            .limits
-            .quota_backend_bytes
-            .map_or(0, |bytes| i64::try_from(bytes).unwrap_or(i64::MAX)),
+        quota_bytes: config.limits.quota_backend_bytes,
         log: log::Options {
             dir: data_dir.log(),
             group: 0,

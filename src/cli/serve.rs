@@ -51,9 +51,10 @@ pub(crate) fn run(config: Config, warnings: &[Warning]) -> ExitCode {
 
 fn start(config: Config, warnings: &[Warning]) -> anyhow::Result<ExitCode> {
     for warning in warnings {
-        match warning.level() {
-            telemetry::Level::Info => info!(about = warning.about(), "{warning}"),
-            _ => warn!(about = warning.about(), "{warning}"),
+        if warning.level() == telemetry::Level::Info {
+            info!(about = warning.about(), "{warning}");
+        } else {
+            warn!(about = warning.about(), "{warning}");
         }
     }
     // Everything that can be refused is refused before anything is written.

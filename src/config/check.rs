@@ -10,7 +10,7 @@ use security::{CLIENTS, Names, PEERS};
 use super::{
     AutoCompaction, ClusterState, Compaction, Config, Discovery, ELECTION_MS_MAX, Error, Features,
     Founding, Keepalive, Limits, ListenUrl, Listeners, QUOTA_BYTES_DEFAULT, SocketOptions, Timing,
-    Url, Warning, discovery, duration, raw::RawConfig, services, url,
+    Url, Warning, auth, duration, http, raw::RawConfig, services, url,
 };
 use crate::tls;
 
@@ -32,13 +32,15 @@ const PROGRESS_INTERVAL_MIN: Duration = Duration::from_millis(100);
 
 pub(crate) fn check(mut raw: RawConfig) -> Result<(Config, Vec<Warning>), Error> {
     let mut warnings = std::mem::take(&mut raw.warnings);
-    let discovery = discovery::discovery(&raw)?;
+    if raw.file.is_none() && raw.text("discovery-fallback") == "proxy" {
+        return Err(Error::FallbackToProxy);
+    }
     let log = logging::options(&raw)?;
     let name = raw.text("name").to_owned();
     let peers = listeners(&raw, &PEERS, &mut warnings)?;
     let clients = listeners(&raw, &CLIENTS, &mut warnings)?;
-    let http_listen = more_listeners(&raw, "listen-client-http-urls", &clients)?;
-    let metrics_listen = more_listeners(&raw, "listen-metrics-urls", &clients)?;
+    let http = http::http(&raw, &clients)?;
+    let metrics_listen = extra_listeners(&raw, "listen-metrics-urls", &clients)?;
     // A file leaves etcd with its default.
     if raw.is_set("listen-client-urls")
         && !raw.is_set("advertise-client-urls")
@@ -46,8 +48,9 @@ pub(crate) fn check(mut raw: RawConfig) -> Result<(Config, Vec<Warning>), Error>
     {
         return Err(Error::NoAdvertiseClientUrls);
     }
+    let discovery = Discovery::parse(&raw)?;
     let config = Config {
-        founding: founding(&raw, &name, &peers.advertise, discovery.as_ref())?,
+        founding: founding(&raw, &name, &peers.advertise, &discovery)?,
         data_dir: data_dir(&raw, &name).into(),
         wal_dir: Some(raw.text("wal-dir")).filter(|dir| !dir.is_empty()).map(Into::into),
         name,
@@ -55,8 +58,10 @@ pub(crate) fn check(mut raw: RawConfig) -> Result<(Config, Vec<Warning>), Error>
             reuse_port: raw.bool("socket-reuse-port"),
             reuse_address: raw.bool("socket-reuse-address"),
         },
+        // With a token of discovery the other one is not looked at.
+        token_is_set: raw.is_set("initial-cluster-token")
+            && !matches!(discovery, Discovery::Registry(_)),
         discovery,
-        token_is_set: raw.is_set("initial-cluster-token"),
         timing: timing(&raw)?,
         initial_election_tick_advance: raw.bool("initial-election-tick-advance"),
         limits: limits(&raw)?,
@@ -69,12 +74,12 @@ pub(crate) fn check(mut raw: RawConfig) -> Result<(Config, Vec<Warning>), Error>
         watch_progress_notify_interval: progress_interval(&raw),
         auto_compaction: auto_compaction(&raw)?,
         compaction: compaction(&raw),
-        corruption_checks: services::corruption_checks(&raw)?,
+        corruption: services::corruption_checks(&raw)?,
         downgrade_check_time: raw.duration("downgrade-check-time"),
         bootstrap_defrag_threshold_megabytes: raw.count("bootstrap-defrag-threshold-megabytes"),
         features: features(&raw, &mut warnings)?,
-        auth: services::auth(&raw, &mut warnings)?,
-        http: services::http(&raw, http_listen),
+        auth: auth::check(&raw, &mut warnings)?,
+        http,
         warning_unary_request_duration: or(
             raw.duration("warning-unary-request-duration"),
             Duration::ZERO,
@@ -114,7 +119,16 @@ fn progress_interval(raw: &RawConfig) -> Duration {
 }
 
 /// The URLs of a flag, sorted, each once.
-fn urls<T>(
+pub(super) fn urls<T>(
+    raw: &RawConfig,
+    flag: &'static str,
+    parse: impl Fn(&str) -> Result<T, url::Error>,
+    text: impl Fn(&T) -> String,
+) -> Result<Vec<T>, Error> {
+    parse_urls(raw, flag, parse, text).map_err(|why| Error::BadUrls { flag, why })
+}
+
+fn parse_urls<T>(
     raw: &RawConfig,
     flag: &'static str,
     parse: impl Fn(&str) -> Result<T, url::Error>,
@@ -134,7 +148,6 @@ fn urls<T>(
 
 fn listen_urls(raw: &RawConfig, flag: &'static str) -> Result<Vec<ListenUrl>, Error> {
     urls(raw, flag, ListenUrl::parse, |listen| listen.url.to_string())
-        .map_err(|why| Error::BadUrls { flag, why })
 }
 
 fn listeners(
@@ -143,7 +156,7 @@ fn listeners(
     warnings: &mut Vec<Warning>,
 ) -> Result<Listeners, Error> {
     let listen = listen_urls(raw, names.listen)?;
-    let advertise = urls(raw, names.advertise, Url::parse_advertised, Url::to_string);
+    let advertise = parse_urls(raw, names.advertise, Url::parse_advertised, Url::to_string);
     let advertise = advertise.map_err(|why| {
         let value = raw.text(names.advertise).to_owned();
         match names.advertise == PEERS.advertise {
@@ -170,8 +183,8 @@ fn no_certificate(names: &Names, url: &Url) -> Error {
     Error::NoCertificate { what, url: url.to_string(), flags }
 }
 
-/// Listeners that are secured as those for clients are.
-fn more_listeners(
+/// Listeners besides the clients', with the clients' certificate.
+pub(super) fn extra_listeners(
     raw: &RawConfig,
     flag: &'static str,
     clients: &Listeners,
@@ -189,7 +202,7 @@ fn founding(
     raw: &RawConfig,
     name: &str,
     advertise: &[Url],
-    discovery: Option<&Discovery>,
+    discovery: &Discovery,
 ) -> Result<Founding, Error> {
     let state = match raw.text("initial-cluster-state") {
         "new" => ClusterState::New,
@@ -197,22 +210,23 @@ fn founding(
         "" if raw.file.is_some() => ClusterState::New,
         other => return Err(Error::UnknownClusterState(other.to_owned())),
     };
-    let alone = || {
-        let name = if name.is_empty() { NAME_DEFAULT } else { name };
-        advertise.iter().map(|url| format!("{name}={url}")).collect::<Vec<_>>().join(",")
-    };
-    let (cluster, token) = match discovery {
-        // Until the service has told of the others.
-        Some(Discovery::Service(service)) => (alone(), service.token.clone()),
-        Some(Discovery::Dns(_)) | None => {
-            let token = raw.text("initial-cluster-token").to_owned();
-            let is_given = raw.is_set("initial-cluster") && !discovery::is_asked(raw);
-            // A member that is told of no other is the cluster, under whatever name and URLs it
-            // has.
-            (if is_given { raw.text("initial-cluster").to_owned() } else { alone() }, token)
+    // A member that is told of no other is the cluster, under whatever name and URLs it has.
+    let own = |name: &str| vec![(name.to_owned(), advertise.to_vec())];
+    let token = raw.text("initial-cluster-token").to_owned();
+    match discovery {
+        // Until the others are known; the ids come from this token.
+        Discovery::Registry(registry) => {
+            Ok(Founding { state, token: registry.token.clone(), members: own(name) })
         }
-    };
-    Founding::parse(&cluster, state, token)
+        Discovery::Srv(_) => Ok(Founding { state, token, members: own(name) }),
+        Discovery::None if raw.is_set("initial-cluster") => {
+            Founding::parse(raw.text("initial-cluster"), state, token)
+        }
+        Discovery::None => {
+            let name = if name.is_empty() { NAME_DEFAULT } else { name };
+            Ok(Founding { state, token, members: own(name) })
+        }
+    }
 }
 
 fn timing(raw: &RawConfig) -> Result<Timing, Error> {
@@ -259,9 +273,14 @@ fn limits(raw: &RawConfig) -> Result<Limits, Error> {
         max_txn_ops: operations as usize,
         max_concurrent_streams: raw.count_32("max-concurrent-streams"),
         quota_backend_bytes: match raw.number("quota-backend-bytes") {
-            0 => Some(QUOTA_BYTES_DEFAULT),
-            quota => u64::try_from(quota).ok(),
+            0 => QUOTA_BYTES_DEFAULT,
+            quota => quota,
         },
+        disk_reserve_bytes: match raw.number("disk-reserve-bytes") {
+            0 => None,
+            bytes => Some(u64::try_from(bytes).unwrap_or(0)),
+        },
+        auto_disarm_nospace: raw.bool("auto-disarm-nospace"),
     })
 }
 

@@ -39,7 +39,9 @@ pub enum Error {
     #[error("unexpected error setting up {key}: {why}")]
     BadUrlsInFile { key: &'static str, why: String },
     #[error("auth: invalid auth options")]
-    BadAuthToken,
+    BadAuthToken(&'static str),
+    #[error("invalid value {value:?} for {setting}: {why}")]
+    BadValue { setting: String, value: String, why: String },
 
     #[error("{flag}={value:?} is not supported yet")]
     NotYet { flag: String, value: String },
@@ -52,6 +54,10 @@ pub enum Error {
          \"unix:/path/to/socket\" or \"unixs:/path/to/socket\" ({why})"
     )]
     BadClientUrls { value: String, why: url::Error },
+    #[error(
+        "cannot bind both --listen-client-urls and --listen-client-http-urls on the same url {0}"
+    )]
+    BothListeners(String),
     #[error("--advertise-client-urls is required when --listen-client-urls is set explicitly")]
     NoAdvertiseClientUrls,
     #[error("--{0} must be >0 (set to 0ms)")]
@@ -96,13 +102,15 @@ pub enum Error {
         "multiple discovery or bootstrap flags are set. Choose one of \"initial-cluster\", \
          \"discovery-endpoints\" or \"discovery-srv\""
     )]
-    ConflictingBootstrap,
+    ManyWaysToFound,
     #[error("both --discovery-token and --discovery-endpoints must be set")]
     HalfADiscovery,
+    #[error("discovery URL should not be set when joining existing initial cluster")]
+    DiscoveryWhenJoining,
     #[error("--discovery-endpoints must not contain empty endpoints")]
-    EmptyEndpoint,
+    EmptyDiscoveryEndpoint,
     #[error("v2 proxy is deprecated, and --discovery-fallback can't be configured as \"proxy\"")]
-    FallbackProxy,
+    FallbackToProxy,
 
     #[error("TLS key/cert ({flags}) must be provided for {what} {url} with HTTPS scheme")]
     NoCertificate { what: &'static str, url: String, flags: String },
@@ -166,34 +174,38 @@ pub enum Error {
 impl Error {
     /// Whether Go's flag package refuses it, which ends etcd with the usage and exit status 2.
     pub fn is_usage(&self) -> bool {
-        match self {
+        matches!(
+            self,
             Error::UnknownFlag(_)
-            | Error::BadSyntax(_)
-            | Error::NoValue(_)
-            | Error::BadBool { .. }
-            | Error::BadFlag { .. } => true,
-            _ => false,
-        }
+                | Error::BadSyntax(_)
+                | Error::NoValue(_)
+                | Error::BadBool { .. }
+                | Error::BadFlag { .. }
+        )
     }
 
     /// The setting that it is about, where etcd's words do not say it.
     pub fn about(&self) -> Option<String> {
-        match self {
-            Error::Shadowed(variable) => Some(variable.clone()),
-            Error::BadUrls { flag, .. } => Some(format!("--{flag}")),
-            Error::BadInFile { key, .. } => Some((*key).to_owned()),
-            Error::NameNotInCluster { cluster, .. } => Some(format!("--initial-cluster={cluster}")),
-            Error::HalfACertificate { cert_flag, key_flag, .. }
-            | Error::HalfAClientCertificate { cert_flag, key_flag, .. } => {
-                Some(format!("--{cert_flag}, --{key_flag}"))
-            }
-            Error::BadAuthToken => Some("--auth-token".to_owned()),
-            Error::NoValidity => Some("--self-signed-cert-validity".to_owned()),
-            Error::UnknownLevel(_) => Some("--log-level".to_owned()),
-            Error::UnknownSuite(_) | Error::SuitesWithoutTls12 => {
-                Some("--cipher-suites".to_owned())
-            }
-            _ => None,
+        if let Error::Shadowed(variable) = self {
+            return Some(variable.clone());
         }
+        if let Error::BadUrls { flag, .. } = self {
+            return Some(format!("--{flag}"));
+        }
+        if let Error::BadInFile { key, .. } = self {
+            return Some((*key).to_owned());
+        }
+        if let Error::NameNotInCluster { cluster, .. } = self {
+            return Some(format!("--initial-cluster={cluster}"));
+        }
+        if let Error::BadAuthToken(why) = self {
+            return Some(format!("--auth-token: {why}"));
+        }
+        if let Error::HalfACertificate { cert_flag, key_flag, .. }
+        | Error::HalfAClientCertificate { cert_flag, key_flag, .. } = self
+        {
+            return Some(format!("--{cert_flag}, --{key_flag}"));
+        }
+        None
     }
 }

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::{
     Features,
-    flags::{Effect, FLAGS, Section},
+    flags::{Effect, FLAGS, OWN, Section},
 };
 use crate::grpc::version::SERVER;
 
@@ -45,7 +45,7 @@ pub(crate) fn help() -> String {
     let mut help = USAGE.to_owned();
     for (section, heading) in SECTIONS {
         let _ = write!(help, "\n{heading}:\n");
-        for flag in FLAGS.iter().filter(|flag| flag.section == section) {
+        for flag in FLAGS.iter().chain(OWN).filter(|flag| flag.section == section) {
             let note = match flag.effect {
                 Effect::Acts | Effect::Removed | Effect::FileOnly => "",
                 Effect::Inert => " (accepted, without effect here)",

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, ffi::OsString, path::PathBuf, time::Duration};
 
 use super::{
     Error, Features, Warning, duration, file,
-    flags::{self, Effect, FLAGS, Flag},
+    flags::{self, Effect, FLAGS, Flag, OWN},
     removed::{self, Becomes, REMOVED},
     value::{self, Kind},
 };
@@ -111,11 +111,8 @@ impl RawConfig {
     ) -> Result<(), Error> {
         // Words from a list are judged where they are read, in etcd's words for a file.
         let judged_later = matches!(flag.kind, Kind::Choice(_) | Kind::Choices(_));
-        let checked = match (means, judged_later) {
-            (Means::File, true) => Ok(()),
-            _ => value::check(flag.kind, &value),
-        };
-        if let Err(why) = checked {
+        let is_judged = *means != Means::File || !judged_later;
+        if is_judged && let Err(why) = value::check(flag.kind, &value) {
             return Err(match means {
                 Means::Flag if flag.kind == Kind::Bool => {
                     Error::BadBool { flag: flag.name, value, why }
@@ -169,7 +166,7 @@ impl RawConfig {
     /// `ETCD_*` variables set what no flag has set; a flag and its variable together are an error,
     /// as in etcd, and a variable that belongs to no flag is only worth a warning.
     fn read_variables(&mut self, variables: BTreeMap<String, String>) -> Result<(), Error> {
-        let flags = FLAGS.iter().chain(REMOVED.iter().map(|removed| &removed.flag));
+        let flags = FLAGS.iter().chain(OWN).chain(REMOVED.iter().map(|removed| &removed.flag));
         let by_variable: BTreeMap<String, &'static Flag> =
             flags.map(|flag| (flag.variable(), flag)).collect();
         for (name, value) in variables {

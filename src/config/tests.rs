@@ -35,13 +35,65 @@ fn without_flags_there_is_one_member_on_loopback() {
         max_request_bytes: 1_572_864,
         max_txn_ops: 128,
         max_concurrent_streams: u32::MAX,
-        quota_backend_bytes: Some(2 << 30),
+        quota_backend_bytes: 2 << 30,
+        disk_reserve_bytes: None,
+        auto_disarm_nospace: false,
     };
     assert_eq!(config.limits, limits);
     assert_eq!(config.watch_progress_notify_interval, Duration::from_secs(600));
     assert_eq!(config.auto_compaction, AutoCompaction::Off);
     assert!(config.strict_reconfig_check && config.pre_vote && !config.token_is_set);
     assert_eq!(config.founding.check(&config.name, &config.peers.advertise), Ok(()));
+}
+
+#[test]
+fn tokens_and_the_cost_of_passwords_are_taken_from_their_flags() {
+    let simple = |secs| AuthToken::Simple { ttl: Duration::from_secs(secs) };
+    for (arguments, token, bcrypt_cost) in [
+        ("", simple(300), 10),
+        ("--auth-token simple --auth-token-ttl 7 --bcrypt-cost 4", simple(7), 4),
+        ("--auth-token-ttl 0 --bcrypt-cost 31", simple(300), 31),
+        ("--auth-token=", AuthToken::None, 10),
+        (
+            "--auth-token jwt,pub-key=a.crt,priv-key=a.key,sign-method=RS256,ttl=10m",
+            AuthToken::Jwt {
+                sign_method: "RS256".to_owned(),
+                public_key: Some("a.crt".into()),
+                private_key: Some("a.key".into()),
+                ttl: Duration::from_mins(10),
+            },
+            10,
+        ),
+        (
+            "--auth-token jwt,sign-method=HS256,priv-key=k",
+            AuthToken::Jwt {
+                sign_method: "HS256".to_owned(),
+                public_key: None,
+                private_key: Some("k".into()),
+                ttl: Duration::from_mins(5),
+            },
+            10,
+        ),
+    ] {
+        assert_eq!(config(arguments).auth, Auth { token, bcrypt_cost }, "{arguments}");
+    }
+    for (value, why) in [
+        ("opaque", "expected simple or jwt"),
+        ("jwt", "sign-method is missing"),
+        ("jwt,sign-method", "each option is a name and a value"),
+        ("jwt,sign-method=a=b", "each option is a name and a value"),
+        ("jwt,ttl=1m,ttl=2m,sign-method=RS256", "an option is given twice"),
+        ("jwt,ttl=soon,sign-method=RS256", "ttl is no duration"),
+    ] {
+        let error = read(&format!("--auth-token={value}")).unwrap_err();
+        assert_eq!(error.to_string(), "auth: invalid auth options");
+        assert_eq!(error.about(), Some(format!("--auth-token: {why}")));
+    }
+    let (config, warnings) =
+        read("--bcrypt-cost 99 --auth-token jwt,sign-method=RS256,x=y").unwrap();
+    assert_eq!(config.auth.bcrypt_cost, 10);
+    let unknown = Warning::UnknownTokenOptions(vec!["x".to_owned()]);
+    assert_eq!(warnings, [Warning::BcryptCost(99), unknown]);
 }
 
 #[test]
@@ -72,7 +124,7 @@ fn a_static_pod_as_kubeadm_writes_it_is_understood() {
         to: "--feature-gates=InitialCorruptCheck=true".to_owned(),
     };
     assert_eq!(warnings, [renamed]);
-    assert!(config.features.initial_corrupt_check);
+    assert!(config.features.initial_corrupt_check && config.corruption.at_start);
     assert_eq!(config.clients.listen.len(), 2);
     assert_eq!(config.metrics_listen.len(), 1);
     assert_eq!(config.watch_progress_notify_interval, Duration::from_secs(5));
@@ -218,8 +270,8 @@ fn limits_have_bounds() {
         "--max-request-bytes 1073741825 is out of range: expected at most 1073741824 (1 GiB)",
     );
     refuses("--max-txn-ops 0", "--max-txn-ops 0 is out of range: expected 1 or more");
-    assert_eq!(config("--quota-backend-bytes -1").limits.quota_backend_bytes, None);
-    assert_eq!(config("--quota-backend-bytes 7").limits.quota_backend_bytes, Some(7));
+    assert_eq!(config("--quota-backend-bytes -1").limits.quota_backend_bytes, -1);
+    assert_eq!(config("--quota-backend-bytes 7").limits.quota_backend_bytes, 7);
     assert_eq!(config("--snapshot-count 0").snapshot_count, 10_000);
     let short = config("--watch-progress-notify-interval 1ms");
     assert_eq!(short.watch_progress_notify_interval, Duration::from_millis(100));
@@ -296,31 +348,15 @@ fn what_does_not_fit_together_is_refused_in_etcds_words() {
 }
 
 #[test]
-fn what_must_not_be_ignored_is_refused_until_it_works() {
-    refuses("--force-new-cluster", r#"--force-new-cluster="true" is not supported yet"#);
-    refuses("--host-whitelist=h", r#"--host-whitelist="h" is not supported yet"#);
-    assert!(read("--force-new-cluster=false --host-whitelist=*").is_ok());
-}
-
-#[test]
 fn settings_have_their_types() {
     use crate::telemetry::{Format, Level, Options, Output, Rotation};
     let config = config(
-        "--auth-token jwt,pub-key=a,sign-method=RS256 --bcrypt-cost 99 --cors http://a:1,http://b:2 \
-         --metrics extensive --corrupt-check-time 1m --enable-log-rotation \
+        "--corrupt-check-time 1m --enable-log-rotation \
          --log-outputs=/var/log/a,stderr --log-format console --log-level WARN \
          --log-rotation-config-json={\"maxsize\":1,\"MaxAge\":2,\"compress\":true} \
          --grpc-keepalive-interval 0s --compaction-batch-limit 7 --max-concurrent-streams 9",
     );
-    let option = |name: &str, value: &str| (name.to_owned(), value.to_owned());
-    let options = vec![option("pub-key", "a"), option("sign-method", "RS256")];
-    assert_eq!(config.auth.token, AuthToken::Jwt(options));
-    assert_eq!(config.auth.bcrypt_cost, 10);
-    assert_eq!(config.auth.token_ttl, Duration::from_secs(300));
-    let origins = vec!["http://a:1".to_owned(), "http://b:2".to_owned()];
-    assert_eq!(config.http.origins, Origins::These(origins));
-    assert!(config.http.extensive_metrics && config.http.gateway && !config.http.pprof);
-    assert_eq!(config.corruption_checks.every, Some(Duration::from_secs(60)));
+    assert_eq!(config.corruption.period, Some(Duration::from_secs(60)));
     let rotation = Rotation {
         max_bytes: 1 << 20,
         max_days: Some(2),
@@ -344,7 +380,7 @@ fn help_lists_every_flag_and_version_begins_as_tools_expect() {
         Asked::Serve(..) => panic!("{flag}"),
     };
     let help = printed("--help");
-    for flag in flags::FLAGS {
+    for flag in flags::FLAGS.iter().chain(flags::OWN) {
         assert!(help.contains(&format!("\n  --{} '", flag.name)), "--{}", flag.name);
     }
     assert!(help.lines().all(|line| line.len() <= 120), "{help}");
@@ -354,4 +390,24 @@ fn help_lists_every_flag_and_version_begins_as_tools_expect() {
     let names: Vec<&str> =
         lines[1..].iter().filter_map(|it| Some(it.split_once(": ")?.0)).collect();
     assert_eq!(names, ["Git SHA", "Go Version", "Go OS/Arch"]);
+}
+
+#[test]
+fn corruption_checks_are_switched_by_gates_and_by_the_flags_of_old() {
+    #[track_caller]
+    fn check(arguments: &str, at_start: bool, period: Option<u64>, compaction: Option<u64>) {
+        let checks = config(arguments).corruption;
+        let secs = |time: Option<Duration>| time.map(|time| time.as_secs());
+        let found = (checks.at_start, secs(checks.period), secs(checks.compaction_period));
+        assert_eq!(found, (at_start, period, compaction), "{arguments}");
+    }
+    check("", false, None, None);
+    check("--feature-gates InitialCorruptCheck=true", true, None, None);
+    check("--experimental-initial-corrupt-check=true", true, None, None);
+    check("--experimental-initial-corrupt-check=false", false, None, None);
+    check("--feature-gates=CompactHashCheck=true,InitialCorruptCheck=false", false, None, Some(60));
+    check("--feature-gates=AllAlpha=true,InitialCorruptCheck=false", false, None, Some(60));
+    check("--corrupt-check-time=5m --compact-hash-check-time=7s", false, Some(300), None);
+    let enabled = "--experimental-compact-hash-check-enabled=true --compact-hash-check-time=7s";
+    check(enabled, false, None, Some(7));
 }

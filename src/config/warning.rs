@@ -24,16 +24,15 @@ pub enum Warning {
     AutoTlsUnused(&'static str),
     /// What is left of leases is replicated, and lost with the process.
     CheckpointsNotPersisted,
-    /// A cost that bcrypt cannot have; the default is used.
+    /// A cost that bcrypt does not have: the default is taken.
     BcryptCost(u64),
+    /// Parts of `--auth-token` that mean nothing.
+    UnknownTokenOptions(Vec<String>),
 }
 
 impl Warning {
     pub fn level(&self) -> Level {
-        match self {
-            Warning::FileLoaded(_) => Level::Info,
-            _ => Level::Warn,
-        }
+        if matches!(self, Warning::FileLoaded(_)) { Level::Info } else { Level::Warn }
     }
 
     /// The flag, variable, key or URL that it is about.
@@ -47,7 +46,8 @@ impl Warning {
             }
             Warning::Renamed { from, .. } => format!("--{from}"),
             Warning::CheckpointsNotPersisted => "--feature-gates".to_owned(),
-            Warning::BcryptCost(cost) => format!("--bcrypt-cost={cost}"),
+            Warning::BcryptCost(cost) => format!("--bcrypt-cost {cost}"),
+            Warning::UnknownTokenOptions(options) => format!("--auth-token {}", options.join(" ")),
         }
     }
 }
@@ -77,8 +77,9 @@ impl fmt::Display for Warning {
                  feature gate LeaseCheckpointPersist",
             ),
             Warning::BcryptCost(_) => {
-                f.write_str("Use default bcrypt-cost instead of the invalid value")
+                f.write_str("use default bcrypt cost instead of the invalid given cost")
             }
+            Warning::UnknownTokenOptions(_) => f.write_str("unknown JWT options"),
         }
     }
 }

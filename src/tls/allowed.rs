@@ -15,7 +15,7 @@ use rustls::{
     },
 };
 
-use super::certificate;
+use super::x509;
 
 /// Which certificates of the trusted authority are let in.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -33,7 +33,7 @@ impl Allowed {
         let is_allowed = match self {
             Allowed::All => true,
             Allowed::Names(names) => {
-                certificate::common_name(certificate).is_some_and(|name| names.contains(&name))
+                x509::subject_name(certificate).is_some_and(|name| names.contains(&name))
             }
             Allowed::Hosts(hosts) => {
                 let parsed = ParsedCertificate::try_from(certificate)?;

@@ -14,7 +14,7 @@ use super::{Allowed, Error, Files, Protocol, Trust, allowed::Checked, anybody, r
 
 fn provider(protocol: &Protocol) -> Arc<CryptoProvider> {
     let cipher_suites = protocol.suites.supported();
-    Arc::new(CryptoProvider { cipher_suites, ..rustls::crypto::ring::default_provider() })
+    Arc::new(CryptoProvider { cipher_suites, ..(*super::provider()).clone() })
 }
 
 pub(crate) fn server_config(files: &Files) -> Result<ServerConfig, Error> {

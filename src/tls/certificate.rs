@@ -5,13 +5,6 @@ use std::net::IpAddr;
 use rustls::pki_types::CertificateDer;
 use x509_parser::{extensions::GeneralName, prelude::FromDer, prelude::X509Certificate};
 
-/// The name of whom it was issued to: the last one, if there are several, as in Go.
-pub fn common_name(certificate: &CertificateDer<'_>) -> Option<String> {
-    let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
-    let name = parsed.subject().iter_common_name().last()?.as_str().ok()?.to_owned();
-    Some(name)
-}
-
 /// Where its owner is found, as it says itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Hosts {

@@ -88,7 +88,7 @@ fn refuses(text: &str, words: &str) {
 fn the_sample_that_etcd_ships_loads() {
     let (config, warnings) = read_beside(SAMPLE, &[]).unwrap();
     assert_eq!(config.log.level, crate::telemetry::Level::Debug);
-    assert!(!config.strict_reconfig_check && config.http.pprof);
+    assert!(!config.strict_reconfig_check && config.http.profiles);
     let hour = std::time::Duration::from_secs(3600);
     assert_eq!(config.auto_compaction, config::AutoCompaction::Periodic(hour));
     assert_eq!(config.founding.to_string(), "default=http://localhost:2380");

@@ -180,7 +180,7 @@ fn a_gate_by_its_own_name_wins_over_the_removed_flag() {
 #[test]
 fn names_are_unique_and_defaults_are_of_their_kind() {
     let mut seen = std::collections::BTreeSet::new();
-    for flag in FLAGS.iter().chain(REMOVED.iter().map(|removed| &removed.flag)) {
+    for flag in FLAGS.iter().chain(OWN).chain(REMOVED.iter().map(|removed| &removed.flag)) {
         assert!(seen.insert(flag.name), "--{} is there twice", flag.name);
         let known = flag.effect == Effect::Removed || value::check(flag.kind, flag.default).is_ok();
         assert!(known, "--{} has the default {:?}", flag.name, flag.default);
