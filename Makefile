@@ -5,14 +5,16 @@ SHELL := /bin/bash
 # One profile for everything, so that RocksDB is built once; outside the tree, so that clones share it.
 export CARGO_TARGET_DIR ?= $(HOME)/.cache/orrery/target
 ORRERY := $(CARGO_TARGET_DIR)/release/orrery
-DENY := $(HOME)/.cache/orrery/tools/bin/cargo-deny
+TOOLS := $(HOME)/.cache/orrery/tools
+DENY := $(TOOLS)/bin/cargo-deny
+DEB := $(TOOLS)/bin/cargo-deb
 
 # The three members of `make cluster`, as etcd's own Procfile has them.
 CLUSTER := m1=http://127.0.0.1:2380,m2=http://127.0.0.1:22380,m3=http://127.0.0.1:32380
 ENDPOINTS := 127.0.0.1:2379,127.0.0.1:22379,127.0.0.1:32379
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build run cluster compose test check deny fuzz simulate
+.PHONY: help setup build run cluster compose deb deb-test test check deny fuzz simulate
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -77,6 +79,12 @@ cluster: build ## start three members on loopback; Ctrl-C stops them all
 compose: ## start three members with mutual TLS in containers
 	docker compose -f deploy/compose.yml up --build
 
+deb: build $(DEB) ## make a Debian package in deploy/out/
+	$(DEB) --no-build --output deploy/out/
+
+deb-test: deb ## install that package in a Debian of its own, run it, remove it (root)
+	deploy/test-deb.sh deploy/out/orrery_*.deb
+
 test: setup ## everything that must pass: check, then all tests; prints how long it took
 	@tests/everything.sh
 
@@ -95,6 +103,9 @@ deny: setup $(DENY) ## what may be depended on: licences, sources, and the datab
 # Built once, where clones share it.
 $(DENY):
 	env -u CARGO_TARGET_DIR cargo install --quiet --locked --root $(HOME)/.cache/orrery/tools cargo-deny@0.20.2
+
+$(DEB):
+	env -u CARGO_TARGET_DIR cargo install --quiet --locked --root $(TOOLS) cargo-deb@3.8.0
 
 fuzz: setup ## feed the decoders with garbage, 5 minutes each (SECONDS_EACH=300)
 	@SECONDS_EACH='$(or $(SECONDS_EACH),300)' fuzz/run

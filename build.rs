@@ -10,6 +10,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             "etcd/rpc.proto",
             "etcd/lock.proto",
             "etcd/election.proto",
+            "etcd/disk.proto",
             "orrery/command.proto",
             "orrery/peer.proto",
         ],

@@ -1,8 +1,14 @@
 //! The command line: the server, and the tools beside it.
 
 mod certs;
+mod credentials;
+mod discovery;
+mod etcdutl;
+mod failure;
 mod member;
+mod progress;
 mod serve;
+mod snapshot;
 mod wal_dir;
 
 use std::{ffi::OsString, process::ExitCode};
@@ -15,7 +21,10 @@ use crate::{
 };
 
 /// Words that will be commands; refused until they are, instead of being taken for wrong flags.
-const RESERVED: [&str; 7] = ["up", "verify", "down", "region", "chaos", "sla", "snapshot"];
+const RESERVED: [&str; 6] = ["up", "verify", "down", "region", "chaos", "sla"];
+
+/// The name of etcd's offline tool, whose place the program takes when it is called so.
+const ETCDUTL: &str = "etcdutl";
 
 /// What Go's flag package ends with.
 const USAGE_EXIT: u8 = 2;
@@ -35,8 +44,12 @@ pub fn run() -> ExitCode {
 }
 
 fn dispatch(arguments: Vec<OsString>) -> anyhow::Result<ExitCode> {
+    if config::program() == ETCDUTL {
+        return etcdutl::run(arguments);
+    }
     match arguments.first().and_then(|first| first.to_str()) {
         Some("certs") => certs::run(arguments),
+        Some("snapshot") => snapshot::run(arguments),
         Some(word) if RESERVED.contains(&word) => anyhow::bail!("{word}: not available yet"),
         _ => match Config::of_process(arguments) {
             Ok(Asked::Print(text)) => print(&text),

@@ -4,12 +4,15 @@ pub mod ids;
 pub mod table;
 
 mod rules;
+mod versions;
 
 use crate::{
     proto::etcdserverpb::Member,
     storage::{self, Rows},
-    types::{ClusterId, MemberId},
+    types::{ClusterId, MemberId, Version},
 };
+
+pub use versions::Versions;
 
 /// The membership list at one moment.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -21,6 +24,7 @@ pub struct Members {
     /// Members whose ids may never come back, as they were when they were removed: Raft may need
     /// them until its own membership has followed. Sorted by id.
     pub removed: Vec<Row>,
+    pub versions: Versions,
 }
 
 /// One member with what the cluster alone knows of it.
@@ -40,8 +44,12 @@ impl Members {
         self.rows.iter().find(|row| row.member.id == id.0)
     }
 
+    pub fn removed(&self, id: MemberId) -> Option<&Row> {
+        self.removed.iter().find(|row| row.member.id == id.0)
+    }
+
     pub fn is_removed(&self, id: MemberId) -> bool {
-        self.removed.iter().any(|row| row.member.id == id.0)
+        self.removed(id).is_some()
     }
 
     /// The list as clients see it.
@@ -67,4 +75,14 @@ pub enum Rejection {
     NotLearner(MemberId),
     /// The member came back with another data directory: it may have forgotten votes that it gave.
     OtherIncarnation(MemberId),
+    /// The cluster's version is not the one that a new one was to follow.
+    VersionChanged,
+    /// etcd: "cluster version not found during downgrade".
+    VersionUnknown,
+    /// etcd: "invalid downgrade target version".
+    InvalidDowngradeTarget(Version),
+    /// etcd: "cluster has a downgrade job in progress".
+    DowngradeInProgress,
+    /// etcd: "no inflight downgrade job".
+    NoDowngrade,
 }

@@ -4,8 +4,10 @@
 //! all calls stands in [`gate`]; [`status`] alone knows how an error looks on the wire.
 
 mod aside;
+mod auth;
 mod client;
 mod cluster;
+mod downgrade;
 mod election;
 mod gate;
 mod header;
@@ -18,11 +20,13 @@ mod method;
 mod metrics;
 mod queue;
 mod require_leader;
+mod saved;
 mod stats;
 mod status;
 mod validate;
 pub mod version;
 mod watch;
+mod who;
 
 use std::sync::Arc;
 
@@ -30,10 +34,11 @@ use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
 use self::{
+    auth::Auth,
     client::Services,
     cluster::Cluster,
     election::Election,
-    gate::{Admission, Gate},
+    gate::{Admission, Gate, LetIn},
     header::Header,
     kv::Kv,
     lease::Lease,
@@ -42,13 +47,13 @@ use self::{
     metrics::Proposals,
     require_leader::Leadership,
 };
-pub use self::{limits::Limits, metrics::Metrics};
+pub use self::{limits::Limits, metrics::Metrics, who::CommonName};
 use crate::{
-    node::{Caller, Node},
+    node::{Credentials, Node},
     proto::{
         etcdserverpb::{
-            cluster_server::ClusterServer, kv_server::KvServer, lease_server::LeaseServer,
-            maintenance_server::MaintenanceServer,
+            auth_server::AuthServer, cluster_server::ClusterServer, kv_server::KvServer,
+            lease_server::LeaseServer, maintenance_server::MaintenanceServer,
         },
         v3electionpb::election_server::ElectionServer,
         v3lockpb::lock_server::LockServer,
@@ -70,23 +75,45 @@ pub fn router(
         }),
     };
     let header = Header::new(node);
-    let proposals = Proposals::new(node.proposer.clone(), metrics.clone());
+    let proposals = Proposals::new(node, metrics.clone());
     let kv = Kv {
         proposals: proposals.clone(),
         reader: node.reader.clone(),
+        credentials: node.credentials.clone(),
         admission: admission.clone(),
         header: header.clone(),
         limits,
     };
-    let lease = Lease { proposals, leases: node.leases.clone(), header: header.clone() };
+    let auth = Auth {
+        proposals: proposals.clone(),
+        reader: node.reader.clone(),
+        credentials: node.credentials.clone(),
+        header: header.clone(),
+    };
+    let lease = Lease {
+        proposals,
+        leases: node.leases.clone(),
+        reader: node.reader.clone(),
+        credentials: node.credentials.clone(),
+        header: header.clone(),
+    };
     let services = Services::new(kv.clone(), lease.clone(), node.watch.clone());
     let lock = Lock { services: services.clone() };
-    let cluster = Cluster { membership: node.membership.clone(), header: header.clone() };
+    let cluster = Cluster {
+        membership: node.membership.clone(),
+        credentials: node.credentials.clone(),
+        header: header.clone(),
+    };
     let watching = watch::service(node, &header, limits, limits.progress_interval);
     let maintenance = Maintenance {
         status: node.status.clone(),
         reader: node.reader.clone(),
         membership: node.membership.clone(),
+        downgrades: node.downgrades.clone(),
+        proposals: kv.proposals.clone(),
+        space: node.space.clone(),
+        saver: node.saver.clone(),
+        credentials: node.credentials.clone(),
         header,
     };
     let largest = limits.message_bytes_max();
@@ -94,19 +121,24 @@ pub fn router(
     let routes = Routes::new(KvServer::new(kv).max_decoding_message_size(largest))
         .add_service(watching)
         .add_service(LeaseServer::new(lease).max_decoding_message_size(largest))
+        .add_service(AuthServer::new(auth).max_decoding_message_size(largest))
         .add_service(ClusterServer::new(cluster).max_decoding_message_size(largest))
         .add_service(MaintenanceServer::new(maintenance).max_decoding_message_size(largest))
         .add_service(LockServer::new(lock).max_decoding_message_size(largest))
         .add_service(ElectionServer::new(Election { services }).max_decoding_message_size(largest))
         .add_service(tonic_health::server::health_reporter().1);
-    gated(routes, Gate { admission, limits, metrics: metrics.clone(), stopping })
+    let (metrics, let_in) = (metrics.clone(), let_in(&node.credentials));
+    gated(routes, Gate { admission, limits, metrics, let_in, stopping })
+}
+
+fn let_in(credentials: &Credentials) -> LetIn {
+    let credentials = credentials.clone();
+    Arc::new(move |who, standing| {
+        let credentials = credentials.clone();
+        Box::pin(async move { credentials.require(&who, standing).await })
+    })
 }
 
 fn gated(routes: Routes, gate: Gate) -> axum::Router {
     routes.into_axum_router().layer(axum::middleware::from_fn_with_state(gate, gate::pass))
-}
-
-/// Who asks. Until users come with authentication, everybody is anonymous.
-fn caller<T>(_: &tonic::Request<T>) -> Caller {
-    Caller::default()
 }

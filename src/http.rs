@@ -21,42 +21,26 @@ pub use self::{
     metrics::Metrics,
     serve::{Connections, Listener, TlsSource, serve},
 };
-use crate::{grpc::version, node::Node};
+use crate::{
+    cluster::Versions,
+    grpc::version,
+    node::{Node, VersionPage},
+};
 
 /// What a client URL serves: the services of [`crate::grpc::router`] and the pages.
 pub fn router(node: &Node, grpc: Router, metrics: Arc<Metrics>) -> Router {
-    metrics_router(node, metrics).merge(version_page()).merge(grpc)
+    let status = node.status.clone();
+    metrics_router(node, metrics).merge(version_page(move || status.versions())).merge(grpc)
 }
 
 /// What a `--listen-metrics-urls` URL serves: health and metrics.
 pub fn metrics_router(node: &Node, metrics: Arc<Metrics>) -> Router {
-    health::pages(health::checker(node)).merge(metrics::page(node, metrics))
+    health::pages(health::checker(node), metrics.health()).merge(metrics::page(node, metrics))
 }
 
-fn version_page() -> Router {
-    pages(Router::new().route("/version", any(versions)))
-}
-
-async fn versions() -> Json<Versions> {
-    Json(VERSIONS)
-}
-
-/// The body of `/version`, for the peers' port.
-pub fn version_json() -> String {
-    serde_json::to_string(&VERSIONS).expect("three strings become JSON")
-}
-
-const VERSIONS: Versions = Versions {
-    etcdserver: version::SERVER,
-    etcdcluster: version::CLUSTER,
-    storage: version::STORAGE,
-};
-
-#[derive(serde::Serialize)]
-struct Versions {
-    etcdserver: &'static str,
-    etcdcluster: &'static str,
-    storage: &'static str,
+fn version_page(versions: impl Fn() -> Versions + Clone + Send + Sync + 'static) -> Router {
+    let page = move || async move { Json(VersionPage::new(version::SERVER, versions())) };
+    pages(Router::new().route("/version", any(page)))
 }
 
 /// Pages answer GET alone; HEAD is refused too, as in etcd.

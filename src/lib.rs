@@ -5,13 +5,17 @@
 pub mod proto;
 pub mod types;
 
+pub mod bbolt;
 pub mod log;
 pub mod storage;
 
+pub mod alarm;
+pub mod auth;
 pub mod cluster;
 pub mod lease;
 pub mod mvcc;
 
+pub mod exchange;
 pub mod state_machine;
 pub mod watch;
 

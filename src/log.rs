@@ -37,6 +37,7 @@ pub(crate) mod record;
 mod recovery;
 pub(crate) mod segment;
 mod shared;
+mod unsynced;
 mod writer;
 
 use std::{io, ops::Range, path::PathBuf, sync::Arc};
@@ -47,6 +48,7 @@ use tokio::sync::oneshot;
 pub use self::{
     faulty::{Fault, FaultyFiles},
     files::{File, Files, OsFiles},
+    unsynced::UnsyncedFiles,
     writer::Writer,
 };
 use self::{

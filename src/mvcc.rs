@@ -1,6 +1,7 @@
 //! The key space: every version of every key, by revision.
 
 pub mod compaction;
+pub mod transfer;
 pub mod txn;
 
 mod edit;

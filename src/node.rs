@@ -6,8 +6,11 @@ mod ask;
 pub mod auto_compaction;
 mod background;
 mod compaction;
+mod corruption;
+pub mod credentials;
 pub mod data_dir;
 mod error;
+mod hashes;
 mod introduce;
 mod keeper;
 mod leases;
@@ -18,24 +21,33 @@ mod propose;
 mod read;
 mod reconcile;
 mod replies;
+mod saver;
+pub mod space;
 mod start;
 mod status;
+mod told;
 mod tuning;
+mod versions;
 
+pub use corruption::{CorruptionRules, Inconsistent};
+pub use credentials::{Credentials, Standing, Who};
 pub use error::Error;
 pub use leases::{Leases, TimeToLive};
 pub use membership::{Membership, MembershipRules};
 pub use operation::Operation;
 pub use propose::{Limits, Proposer};
 pub use read::{Freshness, Reader};
+pub use saver::{Chunk, Saved, Saver};
+pub use space::{Space, SpaceRules};
 pub use start::{Ended, Options, Running};
 pub use status::{Status, StatusHandle};
 pub use tuning::Tuning;
+pub use versions::{Downgrades, VersionPage};
 
 use crate::types::{ClusterId, MemberId};
 pub use crate::watch::{Session as WatchSession, WatchHub};
 
-/// Who asks. Users come with authentication; until then everybody is anonymous.
+/// Who asks; without authentication everybody is nobody.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Caller {
     /// Empty for nobody.
@@ -60,5 +72,9 @@ pub struct Node {
     pub watch: WatchHub,
     pub leases: Leases,
     pub membership: Membership,
+    pub downgrades: Downgrades,
+    pub saver: Saver,
     pub status: StatusHandle,
+    pub space: Space,
+    pub credentials: Credentials,
 }

@@ -29,6 +29,12 @@ pub mod v3electionpb {
     tonic::include_proto!("v3electionpb");
 }
 
+/// What etcd keeps in its data directory.
+#[expect(missing_docs, reason = "generated")]
+pub mod etcddisk {
+    tonic::include_proto!("etcddisk");
+}
+
 /// The entries of the Raft log.
 #[expect(missing_docs, clippy::all, reason = "generated")]
 pub mod command {

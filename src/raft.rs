@@ -6,6 +6,7 @@
 mod applied;
 mod apply;
 mod config;
+mod force_new_cluster;
 pub mod frame;
 mod incoming;
 mod leadership;
@@ -39,12 +40,14 @@ use tokio::{sync::watch, time::Instant};
 pub use applied::Applied;
 pub use apply::{Content, Notice, Origin, Outcome, Outlet};
 pub use config::{Retention, Timing};
+pub use force_new_cluster::{Forced, force_new_cluster};
 pub use frame::PAYLOAD_BYTES_MAX;
 pub use incoming::Incoming;
 pub use leadership::Leadership;
 pub use peers::{PeerError, Peers};
 pub use read_index::ReadError;
 pub use start::{FirstElection, Parts, StartError};
+pub use type_config::founding_membership;
 pub use workers::{Threads, Workers};
 
 use crate::types::MemberId;

@@ -1,21 +1,32 @@
 //! The replicated state: what a member must do, and be, after the same log.
 
+mod alarms;
 mod apply;
+mod auth;
+mod in_force;
 mod keys;
 mod leases;
 mod members;
+mod permission;
 mod txn;
+mod versions;
 mod view;
 
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
+
 use crate::{
-    cluster, lease,
+    alarm::Alarms,
+    auth as rights, cluster, lease,
     mvcc::{self, Head},
     proto::{
         command::Command,
-        etcdserverpb::{DeleteRangeResponse, LeaseGrantResponse, Member, PutResponse, TxnResponse},
+        etcdserverpb::{
+            AlarmResponse, DeleteRangeResponse, LeaseGrantResponse, Member, PutResponse,
+            TxnResponse,
+        },
         mvccpb::Event,
     },
     storage::{self, Storage},
@@ -24,6 +35,9 @@ use crate::{
 use bytes::Bytes;
 
 pub use crate::storage::Position;
+pub use alarms::txn_takes_space;
+pub use in_force::InForce;
+pub use permission::{Denied, Judge};
 pub use view::View;
 
 /// An entry of the Raft log, decoded.
@@ -52,6 +66,10 @@ pub struct Applied {
     pub leases: Vec<lease::Change>,
     /// The membership list is a different one now.
     pub members_changed: bool,
+    /// Other alarms are active now.
+    pub alarms_changed: bool,
+    /// What tokens depend on.
+    pub auth: Vec<rights::Change>,
 }
 
 /// The answer to one command. Responses have header.revision set and nothing else in the header.
@@ -65,10 +83,15 @@ pub enum Reply {
     /// Compaction runs on in the background; the floor is in force.
     Compact(Compacted),
     LeaseGrant(LeaseGrantResponse),
+    Alarm(AlarmResponse),
     /// The list after the change, and the member it was about.
     Members {
         member: Member,
         members: Vec<Member>,
+    },
+    /// The second part of the token.
+    TokenGiven {
+        index: u64,
     },
 }
 
@@ -89,6 +112,11 @@ pub enum Rejection {
     LeaseExists(LeaseId),
     LeaseTtlTooLarge(i64),
     Cluster(cluster::Rejection),
+    /// A NOSPACE alarm is active.
+    NoSpace,
+    /// A CORRUPT alarm is active.
+    Corrupt,
+    Auth(rights::Rejection),
     /// The command itself makes no sense; checks at the edge let none through.
     Malformed(&'static str),
 }
@@ -98,6 +126,9 @@ pub struct StateMachine {
     storage: Storage,
     position: Position,
     head: Head,
+    alarms: Alarms,
+    rules: Arc<rights::Rules>,
+    in_force: InForce,
 }
 
 /// Why a command was not carried out.
@@ -110,10 +141,21 @@ enum Failure {
 impl StateMachine {
     /// After a snapshot was installed the state machine is opened again.
     pub fn open(storage: Storage) -> Result<StateMachine, storage::Error> {
+        StateMachine::open_telling(storage, InForce::default())
+    }
+
+    /// The same, and keeps `in_force` at the rules of authentication that have been applied.
+    pub fn open_telling(
+        storage: Storage,
+        in_force: InForce,
+    ) -> Result<StateMachine, storage::Error> {
         let snapshot = storage.snapshot();
         let (position, head) = (snapshot.position()?, Head::read(&snapshot)?);
+        let alarms = Alarms::read(&snapshot)?;
+        let rules = Arc::new(rights::Rules::read(&snapshot)?);
         drop(snapshot);
-        Ok(StateMachine { storage, position, head })
+        in_force.settle(rules.clone());
+        Ok(StateMachine { storage, position, head, alarms, rules, in_force })
     }
 
     pub fn position(&self) -> &Position {
@@ -133,7 +175,8 @@ impl StateMachine {
         let Some(last) = entries.last().map(|entry| entry.id) else { return Ok(Vec::new()) };
         let snapshot = self.storage.snapshot();
         let mut batch = snapshot.batch();
-        let (mut head, mut membership) = (self.head, None);
+        let (mut head, mut alarms, mut membership) = (self.head, self.alarms.clone(), None);
+        let mut rules = self.rules.clone();
         let mut applied = Vec::with_capacity(entries.len());
         for entry in entries {
             let effects = match entry.payload {
@@ -142,7 +185,11 @@ impl StateMachine {
                     membership = Some((entry.id, members));
                     Ok(apply::Effects::done())
                 }
-                Payload::Command(command) => apply::apply(&mut batch, &mut head, command)?,
+                Payload::Command(command) => {
+                    let state =
+                        apply::State { head: &mut head, alarms: &mut alarms, rules: &mut rules };
+                    apply::apply(&mut batch, state, entry.id, command)?
+                }
             };
             applied.push(Applied::new(effects, head.revision));
         }
@@ -150,8 +197,16 @@ impl StateMachine {
         if let Some((id, members)) = &membership {
             batch.put_membership(*id, members);
         }
+        let new_rules = (!Arc::ptr_eq(&rules, &self.rules)).then_some(rules);
+        if new_rules.is_some() {
+            self.in_force.withdraw();
+        }
         batch.write()?;
-        self.head = head;
+        if let Some(rules) = new_rules {
+            self.in_force.settle(rules.clone());
+            self.rules = rules;
+        }
+        (self.head, self.alarms) = (head, alarms);
         self.position.applied = Some(last);
         self.position.membership = membership.or(self.position.membership.take());
         Ok(applied)
@@ -161,15 +216,23 @@ impl StateMachine {
 impl Applied {
     fn new(effects: Result<apply::Effects, Rejection>, revision: Revision) -> Applied {
         match effects {
-            Ok(apply::Effects { reply, events, leases, members_changed }) => {
-                Applied { reply: Ok(reply), revision, events, leases, members_changed }
-            }
+            Ok(effects) => Applied {
+                reply: Ok(effects.reply),
+                revision,
+                events: effects.events,
+                leases: effects.leases,
+                members_changed: effects.members_changed,
+                alarms_changed: effects.alarms_changed,
+                auth: effects.auth,
+            },
             Err(rejection) => Applied {
                 reply: Err(rejection),
                 revision,
                 events: Vec::new(),
                 leases: Vec::new(),
                 members_changed: false,
+                alarms_changed: false,
+                auth: Vec::new(),
             },
         }
     }

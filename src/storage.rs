@@ -7,6 +7,7 @@ mod cursor;
 mod directory;
 mod engine;
 mod off_thread;
+mod sizes;
 mod snapshot;
 mod transfer;
 
@@ -77,7 +78,8 @@ pub struct Position {
     pub membership: Option<(LogId, Bytes)>,
 }
 
-/// Bytes on disk, and bytes of them that hold live data (an estimate).
+/// Bytes of rows before compression, and bytes of them that somebody can still see (an estimate).
+/// `sizes.rs` says what is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sizes {
     pub on_disk: u64,
@@ -130,9 +132,24 @@ impl Storage {
         self.shared.current.load().durable()
     }
 
-    /// Bytes on disk, and bytes of them that hold live data (an estimate).
     pub fn sizes(&self) -> Sizes {
         self.shared.current.load().sizes()
+    }
+
+    /// Rewrites all files, so that the space of rows that are gone is given back. Takes as long as
+    /// the store is large, and about as much space as it holds; holds up nobody.
+    pub fn reclaim(&self) -> Result<(), Error> {
+        self.shared.current.load_full().reclaim()
+    }
+
+    /// Whether files may be rewritten as RocksDB sees fit, which takes space before it gives some.
+    pub fn let_compact(&self, allowed: bool) -> Result<(), Error> {
+        self.shared.current.load_full().let_compact(allowed)
+    }
+
+    /// Bytes that the files take on the disk.
+    pub fn file_bytes(&self) -> u64 {
+        self.shared.current.load().file_bytes()
     }
 
     /// Starts to take in a snapshot of another member. Readers and writers go on with the present

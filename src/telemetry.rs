@@ -18,7 +18,8 @@ use tracing_subscriber::{
     Layer, filter::Targets, fmt::format::JsonFields, layer::SubscriberExt, util::SubscriberInitExt,
 };
 
-use line::{LineFormat, now};
+use line::LineFormat;
+pub(crate) use line::now;
 pub use sinks::OpenError;
 use sinks::{Shared, Sinks};
 

@@ -2,11 +2,13 @@
 
 mod key_range;
 mod log_id;
+mod version;
 
 use std::fmt;
 
 pub use key_range::KeyRange;
 pub use log_id::{LogId, Vote};
+pub use version::Version;
 
 /// A point in the history of the key space; grows by one per applied write transaction.
 ///

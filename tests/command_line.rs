@@ -2,7 +2,9 @@
 //! behind.
 
 use std::{
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Read, Write},
+    net::TcpStream,
+    os::unix::net::UnixDatagram,
     path::Path,
     process::{Child, Command, Output, Stdio},
 };
@@ -11,6 +13,7 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
+use orrery::proto::etcdserverpb::{DowngradeRequest, maintenance_client::MaintenanceClient};
 use tempfile::TempDir;
 
 /// The binary in an empty directory, without variables of etcd's.
@@ -185,6 +188,21 @@ fn what_etcd_refuses_is_refused_with_its_words_and_its_status() {
 }
 
 #[test]
+fn ways_to_found_a_cluster_that_exclude_each_other_are_refused_in_etcds_words() {
+    let many = "multiple discovery or bootstrap flags are set. Choose one of \"initial-cluster\", \
+                \"discovery-endpoints\" or \"discovery-srv\"";
+    refuses(&["--discovery-srv=x", "--initial-cluster=default=http://localhost:2380"], many);
+    refuses(
+        &["--discovery-token=t"],
+        "both --discovery-token and --discovery-endpoints must be set",
+    );
+    refuses(
+        &["--discovery-endpoints=a:1", "--discovery-token=t", "--initial-cluster-state=existing"],
+        "discovery URL should not be set when joining existing initial cluster",
+    );
+}
+
+#[test]
 fn a_port_that_is_taken_is_refused_and_leaves_nothing() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", taken.local_addr().unwrap());
@@ -207,7 +225,7 @@ fn a_port_can_be_shared_on_request() {
 
 #[test]
 fn reserved_words_say_that_they_are_not_there_yet() {
-    for word in ["up", "verify", "down", "region", "chaos", "sla", "snapshot"] {
+    for word in ["up", "verify", "down", "region", "chaos", "sla"] {
         refuses(&[word, "--x"], &format!("{word}: not available yet"));
     }
 }
@@ -322,6 +340,103 @@ fn slow_requests_are_told_without_their_values() {
     assert_eq!(read["request"], r#"key:"k" "#);
     assert_eq!(read["expected-duration"], "1ns");
     assert!(read["response"].as_str().unwrap().starts_with("range_response_count:1 size:"));
+}
+
+/// What systemd hears of a service with `Type=notify`.
+#[test]
+fn systemd_is_told_when_the_member_serves_and_when_it_stops() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("notify");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    let heard = || {
+        let mut text = [0; 64];
+        let length = socket.recv(&mut text).unwrap();
+        String::from_utf8_lossy(&text[..length]).into_owned()
+    };
+    let mut command = orrery(dir.path());
+    command.args(ANYWHERE).env("NOTIFY_SOCKET", &path).stderr(Stdio::null());
+    let mut child = command.spawn().unwrap();
+    assert_eq!(heard(), "READY=1\n");
+    kill(Pid::from_raw(child.id() as i32), Signal::SIGTERM).unwrap();
+    assert_eq!(heard(), "STOPPING=1\n");
+    assert!(child.wait().unwrap().success());
+}
+
+/// Images and pods call it by that name.
+#[test]
+fn the_program_is_the_server_under_etcds_name_too() {
+    let dir = TempDir::new().unwrap();
+    let etcd = dir.path().join("etcd");
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_orrery"), &etcd).unwrap();
+    let version = Command::new(etcd).arg("--version").output().unwrap();
+    assert!(version.stdout.starts_with(b"etcd Version: 3.7."), "{version:?}");
+}
+
+#[test]
+fn dangerous_flags_work_and_are_loudly_warned_of() {
+    let dir = TempDir::new().unwrap();
+    for _ in 0..2 {
+        let mut member =
+            Member::start(dir.path(), &["--unsafe-no-fsync", "--force-new-cluster=true"]);
+        let seen = member.wait_for("ready to serve client requests");
+        for flag in ["--unsafe-no-fsync", "--force-new-cluster"] {
+            let words = format!("UNSAFE: {flag} is set");
+            let warns = |line: &serde_json::Value| {
+                line["level"] == "warn" && line["msg"].as_str().unwrap().starts_with(&words)
+            };
+            assert!(seen.iter().any(warns), "{seen:?}");
+        }
+        member.signal(Signal::SIGTERM);
+        assert_eq!(member.child.wait().unwrap().code(), Some(0));
+    }
+}
+
+/// The body of a page of the member that listens for clients at this URL.
+fn page(url: &str, path: &str) -> String {
+    let address = url.strip_prefix("http://").unwrap();
+    let mut stream = TcpStream::connect(address).unwrap();
+    write!(stream, "GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer.split_once("\r\n\r\n").unwrap().1.to_owned()
+}
+
+#[tokio::test]
+async fn the_cluster_version_is_decided_told_and_goes_back_by_one() {
+    let dir = TempDir::new().unwrap();
+    let mut member = Member::start(dir.path(), &[]);
+    let seen = member.wait_for("updated storage version");
+    let told = |message: &str| seen.iter().find(|line| line["msg"] == message).cloned();
+    assert_eq!(told("set initial cluster version").unwrap()["cluster-version"], "3.7");
+    let url = told("listening for clients").unwrap()["url"].as_str().unwrap().to_owned();
+    let versions = r#"{"etcdserver":"3.7.0","etcdcluster":"3.7.0","storage":"3.7.0"}"#;
+    assert_eq!(page(&url, "/version"), versions);
+
+    let mut client = MaintenanceClient::connect(url.clone()).await.unwrap();
+    let mut ask = async |action, version: &str| {
+        let version = version.to_owned();
+        let answer = client.downgrade(DowngradeRequest { action, version }).await;
+        answer.map(|answer| answer.into_inner().version).map_err(|it| it.message().to_owned())
+    };
+    let (validate, enable, cancel) = (0, 1, 2);
+    let error = |text: &str| Err(format!("etcdserver: {text}"));
+    assert_eq!(ask(cancel, "").await, Ok("3.7".to_owned()));
+    assert_eq!(ask(validate, "v3.6").await, error("wrong downgrade target version format"));
+    assert_eq!(ask(validate, "3.5").await, error("invalid downgrade target version"));
+    assert_eq!(ask(validate, "3.6").await, Ok("3.7".to_owned()));
+    assert_eq!(ask(7, "3.6").await, error("unknown method"));
+    assert_eq!(ask(enable, "3.6.1").await, Ok("3.7".to_owned()));
+    let ready = member.wait_for("The server is ready to downgrade");
+    assert_eq!(ready.last().unwrap()["target-version"], "3.6.0");
+    let versions = r#"{"etcdserver":"3.7.0","etcdcluster":"3.6.0","storage":"3.6.0"}"#;
+    assert_eq!(page(&url, "/version"), versions);
+    assert_eq!(ask(enable, "3.5").await, error("cluster has a downgrade job in progress"));
+    let metrics = page(&url, "/metrics");
+    assert!(metrics.contains("etcd_cluster_version{cluster_version=\"3.6\"} 1\n"), "{metrics}");
+
+    assert_eq!(ask(cancel, "").await, Ok("3.6".to_owned()));
+    let back = member.wait_for("updated storage version");
+    assert_eq!(back.last().unwrap()["new-storage-version"], "3.7.0");
 }
 
 /// A member that stops while its store is still being closed must not trip over the process's end.

@@ -7,11 +7,15 @@
 
 #[path = "conformance/answer.rs"]
 mod answer;
+#[path = "conformance/auth.rs"]
+mod auth;
 #[path = "conformance/machine.rs"]
 mod machine;
 #[path = "cluster/members.rs"]
 #[expect(dead_code, reason = "the fault tests use the rest")]
 mod members;
+#[path = "conformance/observed.rs"]
+mod observed;
 #[path = "conformance/print.rs"]
 mod print;
 #[path = "conformance/program.rs"]

@@ -10,7 +10,10 @@ use crash_image::take_image;
 use orrery::{
     mvcc::{self, compaction},
     proto::{
-        command::{Bootstrap, Command, MemberAdd, MemberPublish, command::Operation},
+        command::{
+            Bootstrap, ClusterVersionSet, Command, DowngradeSet, ForceNewCluster, MemberAdd,
+            MemberPublish, command::Operation,
+        },
         etcdserverpb::{Member, MemberPromoteRequest, MemberRemoveRequest, RangeRequest},
         mvccpb::{Event, KeyValue, event::EventType},
     },
@@ -53,6 +56,13 @@ fn membership() -> impl Strategy<Value = Operation> {
         })),
         id().prop_map(|id| Operation::MemberRemove(MemberRemoveRequest { id })),
         id().prop_map(|id| Operation::MemberPromote(MemberPromoteRequest { id })),
+        (version(), version())
+            .prop_map(|(from, to)| Operation::ClusterVersionSet(ClusterVersionSet { from, to })),
+        version().prop_map(|target| Operation::DowngradeSet(DowngradeSet { target })),
+        (id(), id()).prop_map(move |(cluster_id, id)| {
+            let member = Some(member(id, false));
+            Operation::ForceNewCluster(ForceNewCluster { member, cluster_id })
+        }),
         (id(), 0..2u64).prop_map(|(id, incarnation)| Operation::MemberPublish(MemberPublish {
             id,
             name: "name".into(),
@@ -60,6 +70,10 @@ fn membership() -> impl Strategy<Value = Operation> {
             incarnation,
         })),
     ]
+}
+
+fn version() -> impl Strategy<Value = String> {
+    prop_oneof![Just(""), Just("3.6.0"), Just("3.7.0"), Just("x")].prop_map(str::to_owned)
 }
 
 fn log(max: usize) -> impl Strategy<Value = Vec<Entry>> {

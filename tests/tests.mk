@@ -4,6 +4,7 @@
 # ORRERY_FAULT_ROUNDS: how often each fault is repeated.
 # ETCD: the etcd to compare answers with, instead of the one that is built.
 # SECONDS, SEED: how long random programs are run, and the first of them.
+# TESTS: which of etcd's own tests, as `go test -run` takes it.
 
 PEERS = $$(tests/interop/build-peers.sh)
 CLUSTER_TEST = cargo test --release --test cluster --
@@ -17,7 +18,7 @@ CONFORMANCE = ETCD=$${ETCD:-$$(peers=$(PEERS) && echo $$peers/etcd)} \
 	cargo test --release --test conformance -- --nocapture
 
 .PHONY: conformance conformance-fuzz
-.PHONY: peers interop cluster-tests cluster-tests-etcd fault-rounds big-restart bench bench-parts gap compose-test
+.PHONY: peers interop etcd-suite cluster-tests cluster-tests-etcd fault-rounds big-restart bench bench-parts gap compose-test
 
 peers: ## build the etcd to compare with (a minute; then cached)
 	@tests/interop/build-peers.sh
@@ -25,6 +26,9 @@ peers: ## build the etcd to compare with (a minute; then cached)
 interop: ## Go clientv3 and etcdctl against the server
 	peers=$(PEERS) && server=$$(realpath $(TESTED_BIN)) && cd tests/interop \
 		&& ETCD=$$peers/etcd ETCDCTL=$$peers/etcdctl ORRERY_BIN=$$server go test -count=1 -timeout 20m ./...
+
+etcd-suite: ## etcd's own tests/common with our binary where etcd was (TESTS=...; 20 minutes)
+	peers=$(PEERS) && tests/etcd-suite/run.sh $(TESTED_BIN) $$peers '$(or $(TESTS),.)'
 
 conformance: ## the scripts of tests/conformance on all targets, a real etcd (ETCD=...) among them
 	$(CONFORMANCE) as_the_scripts_say

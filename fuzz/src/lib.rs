@@ -24,12 +24,13 @@ mod source {
         pub(crate) mod method;
         pub(crate) mod require_leader;
         pub(crate) mod validate;
+        pub(crate) mod who;
 
         pub(crate) use crate::stand_in::{metrics::Metrics, status};
         pub(crate) use limits::Limits;
     }
 
-    pub(crate) use crate::stand_in::lease;
+    pub(crate) use crate::stand_in::{lease, node};
 }
 
 mod memory;
@@ -38,4 +39,4 @@ mod stand_in;
 pub mod targets;
 
 // Under the names by which the server's files know each other.
-use source::{grpc, lease, log, proto, raft, types};
+use source::{grpc, lease, log, node, proto, raft, types};

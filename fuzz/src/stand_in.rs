@@ -7,6 +7,28 @@ pub(crate) mod lease {
     pub(crate) const TTL_MAX: Duration = Duration::from_secs(9_000_000_000);
 }
 
+/// Who asks, and that nobody is refused for it.
+pub(crate) mod node {
+    use std::sync::Arc;
+
+    /// There is none.
+    #[derive(Debug)]
+    pub(crate) enum Error {}
+
+    #[derive(Clone, Debug, Default, PartialEq, Eq)]
+    pub(crate) struct Who {
+        pub(crate) token: Option<String>,
+        pub(crate) common_name: Option<Arc<str>>,
+    }
+
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub(crate) enum Standing {
+        Anybody,
+        User,
+        Root,
+    }
+}
+
 /// Counters without a registry.
 pub(crate) mod metrics {
     use prometheus_client::metrics::counter::Counter;
@@ -44,7 +66,10 @@ pub(crate) mod metrics {
 pub(crate) mod status {
     use tonic::{Code, Status};
 
-    use crate::grpc::{gate::Refusal, validate::Invalid};
+    use crate::{
+        grpc::{gate::Refusal, validate::Invalid},
+        node,
+    };
 
     impl From<Invalid> for Status {
         fn from(invalid: Invalid) -> Status {
@@ -55,6 +80,12 @@ pub(crate) mod status {
     impl From<Refusal> for Status {
         fn from(refusal: Refusal) -> Status {
             Status::new(Code::ResourceExhausted, format!("{refusal:?}"))
+        }
+    }
+
+    impl From<node::Error> for Status {
+        fn from(never: node::Error) -> Status {
+            match never {}
         }
     }
 

@@ -129,13 +129,36 @@ pub async fn remove(through: MemberIndex, id: u64, deadline: Duration) -> Result
     }
 }
 
-/// Adds a member without a vote, where its peers will find it. Gives its id.
-pub async fn add_learner(through: MemberIndex, member: MemberIndex) -> Result<u64> {
+/// Adds a member without a vote, where its peers will find it, as soon as the others find
+/// themselves healthy enough for it. Gives its id.
+///
+/// # Errors They do not in time, or refuse it.
+pub async fn add_learner(
+    through: MemberIndex,
+    member: MemberIndex,
+    deadline: Duration,
+) -> Result<u64> {
+    let begin = Instant::now();
     let mut client = ClusterClient::new(channel(through));
     let url = format!("http://{}:2380", network::address(member));
     let request = MemberAddRequest { peer_ur_ls: vec![url], is_learner: true };
-    let answer = timeout(WORK, client.member_add(request)).await.context("no answer in time")??;
-    Ok(answer.into_inner().member.context("the new member is in the answer")?.id)
+    loop {
+        let answer = timeout(WORK, client.member_add(request.clone())).await;
+        match answer.context("no answer in time")? {
+            Ok(answer) => {
+                let added = answer.into_inner().member;
+                return Ok(added.context("the new member is in the answer")?.id);
+            }
+            // Refused before anything was done: somebody is not connected for long enough yet.
+            Err(status)
+                if status.message().ends_with("unhealthy cluster")
+                    && begin.elapsed() < deadline =>
+            {
+                sleep(POLL).await;
+            }
+            Err(status) => return Err(status.into()),
+        }
+    }
 }
 
 /// Gives a learner its vote as soon as the leader finds it ready.

@@ -48,7 +48,12 @@ impl Server {
         ensure!(output.status.success(), "{} --version failed", binary.display());
         let printed = String::from_utf8_lossy(&output.stdout);
         let version = printed.lines().collect::<Vec<_>>().join(", ");
-        Ok(Server { kind, binary, version, flags: Vec::new(), environment: Vec::new() })
+        // Nobody is there to disarm the alarm of a disk that was full for a while.
+        let flags = match kind {
+            Kind::Orrery => vec!["--auto-disarm-nospace=true".to_owned()],
+            Kind::Etcd => Vec::new(),
+        };
+        Ok(Server { kind, binary, version, flags, environment: Vec::new() })
     }
 
     /// The command line of a member, after the binary.

@@ -8,13 +8,16 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::info;
 
+use super::discovery;
 use crate::{
     cluster::ids,
-    config::{Address, AutoCompaction, ClusterState, Config, ListenUrl, Place, Url},
+    config::{Address, AutoCompaction, ClusterState, Config, Founding, ListenUrl, Place, Url},
     grpc, http, log,
     node::{
-        Ended, Identity, Limits, MembershipRules, Options, Running, Tuning,
+        CorruptionRules, Ended, Identity, Limits, MembershipRules, Options, Running, SpaceRules,
+        Tuning,
         auto_compaction::{self, Retention as Kept},
+        credentials::Options as Credentials,
         data_dir::DataDir,
     },
     proto::etcdserverpb::Member,
@@ -57,19 +60,24 @@ pub(super) struct Serving {
 
 /// Starts a member and serves clients as soon as it takes part in the cluster.
 pub(super) async fn start(
-    config: Config,
+    mut config: Config,
     mut data_dir: DataDir,
-    tls: Tls,
+    (tls, credentials): (Tls, Credentials),
     threads: Threads,
 ) -> anyhow::Result<Serving> {
     let shared = config.sockets.reuse_port;
     let clients = bind(&config.clients.listen, "--listen-client-urls", shared).await?;
     let pages = bind(&config.metrics_listen, "--listen-metrics-urls", shared).await?;
 
+    match data_dir.identity() {
+        Some(_) => discovery::ignore(&config),
+        None => discovery::complete(&mut config).await?,
+    }
     let peer_tls = tls.peers.map(transport);
     let who = identify(&config, &data_dir, peer_tls.as_ref()).await?;
     data_dir.bind(who.identity)?;
-    let member = Running::start(options(&config, &data_dir, who, peer_tls, threads)?).await?;
+    let options = options(&config, &data_dir, who, peer_tls, threads)?;
+    let member = Running::start(Options { credentials, ..options }).await?;
 
     let (listeners, stopping) = (TaskTracker::new(), CancellationToken::new());
     let node = &member.node;
@@ -85,6 +93,7 @@ pub(super) async fn start(
     };
     let services = grpc::router(node, limits, &counters, stopping.clone());
     let metrics = Arc::new(http::Metrics::new(node.identity, registry));
+    metrics.count_defragmentations(&node.space);
     let leader = node.status.leader();
     let counting = {
         let metrics = metrics.clone();
@@ -228,7 +237,7 @@ async fn identify(
     data_dir: &DataDir,
     tls: Option<&PeerTransport>,
 ) -> anyhow::Result<Who> {
-    let founders = founders(config);
+    let founders = founders(&config.founding);
     let own = founders.iter().find(|member| member.name == config.name);
     if let Some(identity) = data_dir.identity() {
         // A member that stopped before its cluster was founded founds it now.
@@ -252,11 +261,17 @@ async fn identify(
     }
 }
 
+/// This member without its id, which is in its data.
+fn as_flags_say(config: &Config) -> Member {
+    let peer_ur_ls = config.peers.advertise.iter().map(ToString::to_string).collect();
+    Member { name: config.name.clone(), peer_ur_ls, ..Member::default() }
+}
+
 /// The members that the flags name, with the ids that etcd would give them.
-fn founders(config: &Config) -> Vec<Member> {
-    let members = config.founding.members.iter().map(|(name, urls)| {
+pub(super) fn founders(founding: &Founding) -> Vec<Member> {
+    let members = founding.members.iter().map(|(name, urls)| {
         let peer_ur_ls: Vec<String> = urls.iter().map(ToString::to_string).collect();
-        let id = ids::member_id(&peer_ur_ls, &config.founding.token, None);
+        let id = ids::member_id(&peer_ur_ls, &founding.token, None);
         Member { id: id.0, name: name.clone(), peer_ur_ls, ..Default::default() }
     });
     members.collect()
@@ -384,22 +399,37 @@ fn options(
         rules: MembershipRules {
             max_learners: config.max_learners,
             strict: config.strict_reconfig_check,
-            token: config.founding.token.clone(),
         },
-        quota_bytes: config.limits.quota_backend_bytes,
+        space: SpaceRules {
+            quota_bytes: config.limits.quota_backend_bytes,
+            disk: Some(data_dir.path().to_owned()),
+            reserve_bytes: config.limits.disk_reserve_bytes,
+            disarms_itself: config.limits.auto_disarm_nospace,
+        },
+        corruption: CorruptionRules {
+            at_start: config.corruption.at_start,
+            period: config.corruption.period,
+            compaction_period: config.corruption.compaction_period,
+        },
+        credentials: Credentials::default(),
         log: log::Options {
             dir: data_dir.log(),
             group: 0,
             segment_bytes: LOG_SEGMENT_BYTES,
             cache_bytes: LOG_CACHE_BYTES,
         },
-        files: Arc::new(log::OsFiles),
+        files: match config.unsafe_no_fsync {
+            true => Arc::new(log::UnsyncedFiles(log::OsFiles)),
+            false => Arc::new(log::OsFiles),
+        },
+        force_new_cluster: config.force_new_cluster.then(|| as_flags_say(config)),
         state_dir: Some(data_dir.state()),
         workers: Workers::Threads(threads),
         network: network(config),
         peer_tls,
         peer_listen: urls.collect::<Result<_, _>>().context("--listen-peer-urls")?,
-        version: http::version_json(),
+        version: grpc::version::SERVER.to_owned(),
+        downgrade_check: config.downgrade_check_time,
         seed: rand::random(),
     })
 }

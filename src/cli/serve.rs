@@ -6,6 +6,7 @@ use std::{
 };
 
 use anyhow::Context;
+use sd_notify::NotifyState;
 use serde_json::Map;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
@@ -14,6 +15,7 @@ use tokio::{
 use tracing::{error, info, warn};
 
 use super::{
+    credentials,
     member::{self, PeerTls, Serving, Tls},
     wal_dir,
 };
@@ -23,6 +25,7 @@ use crate::{
     grpc::version::SERVER,
     node::{
         Ended,
+        credentials::Options as Credentials,
         data_dir::{DataDir, Token},
     },
     raft::Threads,
@@ -59,9 +62,11 @@ fn start(config: Config, warnings: &[Warning]) -> anyhow::Result<ExitCode> {
     }
     // Everything that can be refused is refused before anything is written.
     if !DataDir::holds_member(&config.data_dir) {
+        config.discovery.check(config.founding.state)?;
         config.founding.check(&config.name, &config.peers.advertise)?;
     }
     check_files(&config)?;
+    let credentials = credentials::load(&config)?;
     check_ports(&config)?;
     let token = Token { value: &config.founding.token, is_set: config.token_is_set };
     let data_dir = DataDir::open(&config.data_dir, token)?;
@@ -72,12 +77,13 @@ fn start(config: Config, warnings: &[Warning]) -> anyhow::Result<ExitCode> {
     }
     // Reads FAILPOINTS; does nothing in a build without the feature.
     let _failures = fail::FailScenario::setup();
+    warn_of_danger(&config);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
     let threads = Threads::default();
-    let code = runtime.block_on(serve(config, data_dir, tls, threads.clone()));
+    let code = runtime.block_on(serve(config, data_dir, (tls, credentials), threads.clone()));
     drop(runtime);
     threads.join();
     code
@@ -89,16 +95,32 @@ fn lock_memory() -> nix::Result<()> {
     mlockall(MlockAllFlags::MCL_CURRENT | MlockAllFlags::MCL_FUTURE)
 }
 
+/// Flags that nobody should forget in a unit file.
+fn warn_of_danger(config: &Config) {
+    if config.unsafe_no_fsync {
+        warn!(
+            "UNSAFE: --unsafe-no-fsync is set: writes are acknowledged before they are on disk, \
+             and a machine that crashes or loses power loses them; this is for tests alone"
+        );
+    }
+    if config.force_new_cluster {
+        warn!(
+            "UNSAFE: --force-new-cluster is set: all other members are removed from the cluster, \
+             at this start and at each one with this flag; take it away once the member is up"
+        );
+    }
+}
+
 async fn serve(
     config: Config,
     data_dir: DataDir,
-    tls: Tls,
+    secrets: (Tls, Credentials),
     threads: Threads,
 ) -> anyhow::Result<ExitCode> {
     let mut signals = listen_to_signals().context("cannot listen to signals")?;
     tell_start(&config, &data_dir);
     let serving = tokio::select! {
-        serving = member::start(config, data_dir, tls, threads) => serving?,
+        serving = member::start(config, data_dir, secrets, threads) => serving?,
         Some(signal) = signals.recv() => {
             info!(signal, "received signal while starting");
             return Ok(ExitCode::SUCCESS);
@@ -157,6 +179,7 @@ async fn watch(serving: &Serving) -> ExitCode {
     let ready = async {
         serving.ready().await;
         info!("ready to serve client requests");
+        notify(&[NotifyState::Ready]);
         std::future::pending::<Infallible>().await
     };
     let ended = tokio::select! {
@@ -167,6 +190,7 @@ async fn watch(serving: &Serving) -> ExitCode {
         // Not a failure: whoever restarts what fails must leave it alone.
         Ended::Removed => {
             warn!("the member has been permanently removed from the cluster");
+            warn!("data-dir used by this member must be removed");
             return ExitCode::SUCCESS;
         }
         Ended::DataLost => error!(
@@ -278,6 +302,13 @@ async fn forward(mut signal: Signal, name: &'static str, to: mpsc::Sender<&'stat
 /// How long a member that can't go on may take to end its connections in order.
 const LAST_ANSWERS: Duration = Duration::from_secs(1);
 
+/// Tells systemd, if it has started this process and wants to know.
+fn notify(state: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(state) {
+        warn!(%error, "failed to notify systemd");
+    }
+}
+
 /// Waits for a signal, then for the stop, then for neither: a second signal ends the process at
 /// once.
 async fn until_stopped<S: Future<Output = ()>>(
@@ -289,6 +320,7 @@ async fn until_stopped<S: Future<Output = ()>>(
         Some(signal) = signals.recv() => info!(signal, "received signal; stopping"),
         code = ended => return code,
     }
+    notify(&[NotifyState::Stopping]);
     tokio::select! {
         () = stop() => ExitCode::SUCCESS,
         Some(signal) = signals.recv() => {

@@ -2,14 +2,14 @@
 
 use prost::Message;
 
-use super::{Members, Row};
+use super::{Members, Row, Versions};
 use crate::{
     proto::etcdserverpb::Member,
     storage::{
         Batch, Error, Rows,
         tables::{MetaKey, Table, member_key},
     },
-    types::{ClusterId, MemberId},
+    types::{ClusterId, MemberId, Version},
 };
 
 pub(super) fn read(rows: &dyn Rows) -> Result<Members, Error> {
@@ -20,7 +20,11 @@ pub(super) fn read(rows: &dyn Rows) -> Result<Members, Error> {
         }
         None => None,
     };
-    let mut members = Members { cluster, ..Members::default() };
+    let versions = Versions {
+        cluster: version(rows, MetaKey::ClusterVersion)?,
+        downgrade: version(rows, MetaKey::Downgrade)?,
+    };
+    let mut members = Members { cluster, versions, ..Members::default() };
     let mut cursor = rows.cursor(Table::Members);
     cursor.seek(&[])?;
     while let Some((_, row)) = cursor.row() {
@@ -36,12 +40,37 @@ pub(super) fn read(rows: &dyn Rows) -> Result<Members, Error> {
     Ok(members)
 }
 
+fn version(rows: &dyn Rows, key: MetaKey) -> Result<Option<Version>, Error> {
+    let Some(row) = rows.get(Table::Meta, &key.key())? else { return Ok(None) };
+    let version = str::from_utf8(&row).ok().and_then(Version::parse);
+    version.map(Some).ok_or_else(|| Table::Meta.corrupt("a version"))
+}
+
+pub fn put_version(batch: &mut Batch<'_>, version: Version) {
+    let row = version.to_string().into_bytes();
+    batch.put(Table::Meta, &MetaKey::ClusterVersion.key(), row);
+}
+
+pub fn put_downgrade(batch: &mut Batch<'_>, target: Option<Version>) {
+    let key = MetaKey::Downgrade.key();
+    match target {
+        Some(target) => batch.put(Table::Meta, &key, target.to_string().into_bytes()),
+        None => batch.delete(Table::Meta, &key),
+    }
+}
+
 pub fn put_cluster(batch: &mut Batch<'_>, id: ClusterId) {
     batch.put(Table::Meta, &MetaKey::ClusterId.key(), id.0.to_be_bytes().to_vec());
 }
 
 pub fn put(batch: &mut Batch<'_>, row: &Row) {
     batch.put(Table::Members, &member_key(MemberId(row.member.id)), encode(row));
+}
+
+/// Puts a member back on the list that was taken from it.
+pub fn readmit(batch: &mut Batch<'_>, row: &Row) {
+    batch.delete(Table::RemovedMembers, &member_key(MemberId(row.member.id)));
+    put(batch, row);
 }
 
 /// Takes a member from the list, for good.

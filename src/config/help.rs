@@ -21,6 +21,9 @@ Usage:
   orrery certs --out DIR --host NAME...
     Make an authority and certificates for members and clients.
 
+  orrery snapshot save | status | restore FILE
+    Save a member's state, look at what was saved, make a member of it or of what etcd left behind.
+
   orrery --version
     Show the version.
 

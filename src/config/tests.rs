@@ -411,3 +411,11 @@ fn corruption_checks_are_switched_by_gates_and_by_the_flags_of_old() {
     let enabled = "--experimental-compact-hash-check-enabled=true --compact-hash-check-time=7s";
     check(enabled, false, None, Some(7));
 }
+
+#[test]
+fn the_reserve_of_the_disk_is_a_part_of_it_or_a_number_or_none() {
+    let reserve = |arguments| config(arguments).limits.disk_reserve_bytes;
+    assert_eq!(reserve(""), None);
+    assert_eq!(reserve("--disk-reserve-bytes 1000"), Some(1000));
+    assert_eq!(reserve("--disk-reserve-bytes=-1"), Some(0));
+}

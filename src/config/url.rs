@@ -114,6 +114,11 @@ impl ListenUrl {
         };
         Ok(ListenUrl { url, address })
     }
+
+    /// Whether the system chooses the port.
+    pub fn any_port(&self) -> bool {
+        matches!(self.address, Address::Tcp(address) if address.port() == 0)
+    }
 }
 
 /// The scheme in small letters and what is behind its colon, told apart as Go does it.

@@ -3,8 +3,8 @@
 use tonic::{Request, Response, Status, async_trait};
 
 use crate::{
-    grpc::{header::Header, validate},
-    node::Membership,
+    grpc::{header::Header, validate, who},
+    node::{Credentials, Membership, Standing},
     proto::etcdserverpb::{
         MemberAddRequest, MemberAddResponse, MemberListRequest, MemberListResponse,
         MemberPromoteRequest, MemberPromoteResponse, MemberRemoveRequest, MemberRemoveResponse,
@@ -15,6 +15,7 @@ use crate::{
 
 pub(crate) struct Cluster {
     pub(crate) membership: Membership,
+    pub(crate) credentials: Credentials,
     pub(crate) header: Header,
 }
 
@@ -55,7 +56,10 @@ impl cluster_server::Cluster for Cluster {
         &self,
         request: Request<MemberListRequest>,
     ) -> Result<Response<MemberListResponse>, Status> {
+        let who = who::of(&request);
         let members = self.membership.list(request.into_inner().linearizable).await?;
+        // By now this member may have heard that authentication is enabled.
+        self.credentials.require(&who, Standing::User).await?;
         let header = self.header.without_revision();
         Ok(Response::new(MemberListResponse { header, members }))
     }

@@ -14,14 +14,18 @@ use axum::{
     middleware::Next,
     response::{IntoResponse, Response},
 };
+use futures::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
-use crate::grpc::{
-    Limits, Metrics,
-    method::{self, Learner, Method},
-    require_leader::{self, Leadership},
-    stats,
+use crate::{
+    grpc::{
+        Limits, Metrics,
+        method::{self, Access, Learner, Method},
+        require_leader::{self, Leadership},
+        stats, who,
+    },
+    node::{self, Standing, Who},
 };
 
 /// Why a call is not served, whatever it asks for.
@@ -71,6 +75,10 @@ impl Admission {
     }
 }
 
+/// Refuses who is not what a call needs.
+pub(crate) type LetIn =
+    Arc<dyn Fn(Who, Standing) -> BoxFuture<'static, Result<(), node::Error>> + Send + Sync>;
+
 /// Resolves when a call must end, with the reason.
 type EndOfCall = Pin<Box<dyn Future<Output = Refusal> + Send>>;
 
@@ -79,6 +87,7 @@ pub(crate) struct Gate {
     pub(crate) admission: Admission,
     pub(crate) limits: Limits,
     pub(crate) metrics: Metrics,
+    pub(crate) let_in: LetIn,
     /// Ends all endless calls: a stop would wait for them in vain.
     pub(crate) stopping: CancellationToken,
 }
@@ -100,6 +109,12 @@ impl Gate {
         let call = response::Call::start(self.metrics.clone(), position);
         if let Err(refusal) = self.admission.admit(method, request.headers()) {
             return call.answer(Status::from(refusal).into_http(), None);
+        }
+        if let Access::Needs(standing) = method.access {
+            let who = who::of_call(request.headers(), request.extensions());
+            if let Err(refusal) = (self.let_in)(who, standing).await {
+                return call.answer(Status::from(refusal).into_http(), None);
+            }
         }
         let end = method.is_endless().then(|| self.end_of_call(method, request.headers()));
         let request = request.map(|body| {

@@ -9,9 +9,9 @@ use tonic::{Request, Response, Status, async_trait};
 use self::chunks::Chunks;
 use crate::{
     grpc::{
-        Limits, aside::aside, caller, gate::Admission, header::Header, metrics::Proposals, validate,
+        Limits, aside::aside, gate::Admission, header::Header, metrics::Proposals, validate, who,
     },
-    node::{Error, Freshness, Reader},
+    node::{Credentials, Error, Freshness, Reader, Who, space::cost},
     proto::etcdserverpb::{
         CompactionRequest, CompactionResponse, DeleteRangeRequest, DeleteRangeResponse, PutRequest,
         PutResponse, RangeRequest, RangeResponse, TxnRequest, TxnResponse, kv_server,
@@ -25,6 +25,7 @@ pub(crate) use read_only::is_read_only;
 pub(crate) struct Kv {
     pub(crate) proposals: Proposals,
     pub(crate) reader: Reader,
+    pub(crate) credentials: Credentials,
     pub(crate) admission: Admission,
     pub(crate) header: Header,
     pub(crate) limits: Limits,
@@ -36,12 +37,12 @@ impl kv_server::Kv for Kv {
         &self,
         request: Request<RangeRequest>,
     ) -> Result<Response<RangeResponse>, Status> {
-        let range = request.into_inner();
+        let (who, range) = (who::of(&request), request.into_inner());
         if !range.serializable {
             self.admission.voter_only()?;
         }
         validate::range(&range)?;
-        let mut response = self.read(range).await?;
+        let mut response = self.read(&who, range).await?;
         self.header.fill(&mut response.header);
         Ok(Response::new(response))
     }
@@ -52,16 +53,20 @@ impl kv_server::Kv for Kv {
         &self,
         request: Request<RangeRequest>,
     ) -> Result<Response<Self::RangeStreamStream>, Status> {
-        let range = request.into_inner();
+        let (who, range) = (who::of(&request), request.into_inner());
         validate::range_stream(&range)?;
-        let mut response = self.read(range).await?;
+        let mut response = self.read(&who, range).await?;
         self.header.fill(&mut response.header);
         Ok(Response::new(stream::iter(Chunks::new(response, self.limits.max_request_bytes))))
     }
 
     async fn put(&self, request: Request<PutRequest>) -> Result<Response<PutResponse>, Status> {
-        let (caller, put) = (caller(&request), request.into_inner());
+        let (who, put) = (who::of(&request), request.into_inner());
+        let cost = cost::put(&put);
+        self.proposals.admit(cost).await?;
         validate::put(&put, &self.limits)?;
+        self.proposals.check_alarm(cost).await?;
+        let caller = self.credentials.caller(&who).await?;
         let mut response = self.proposals.propose(&caller, put).await?;
         self.header.fill(&mut response.header);
         Ok(Response::new(response))
@@ -71,20 +76,25 @@ impl kv_server::Kv for Kv {
         &self,
         request: Request<DeleteRangeRequest>,
     ) -> Result<Response<DeleteRangeResponse>, Status> {
-        let (caller, delete) = (caller(&request), request.into_inner());
+        let (who, delete) = (who::of(&request), request.into_inner());
         validate::delete_range(&delete, &self.limits)?;
+        let caller = self.credentials.caller(&who).await?;
         let mut response = self.proposals.propose(&caller, delete).await?;
         self.header.fill(&mut response.header);
         Ok(Response::new(response))
     }
 
     async fn txn(&self, request: Request<TxnRequest>) -> Result<Response<TxnResponse>, Status> {
-        let (caller, txn) = (caller(&request), request.into_inner());
+        let (who, txn) = (who::of(&request), request.into_inner());
+        let cost = cost::txn(&txn);
+        self.proposals.admit(cost).await?;
         validate::txn(&txn, &self.limits)?;
         let mut response = match read_only::freshness(&txn) {
-            Some(freshness) => self.read_txn(txn, freshness).await?,
+            Some(freshness) => self.read_txn(&who, txn, freshness).await?,
             None => {
                 validate::size(&txn, &self.limits)?;
+                self.proposals.check_alarm(cost).await?;
+                let caller = self.credentials.caller(&who).await?;
                 self.proposals.propose(&caller, txn).await?
             }
         };
@@ -96,8 +106,9 @@ impl kv_server::Kv for Kv {
         &self,
         request: Request<CompactionRequest>,
     ) -> Result<Response<CompactionResponse>, Status> {
-        let (caller, compact) = (caller(&request), request.into_inner());
+        let (who, compact) = (who::of(&request), request.into_inner());
         validate::compact(&compact, &self.limits)?;
+        let caller = self.credentials.caller(&who).await?;
         let revision = self.proposals.propose(&caller, compact).await?;
         if compact.physical {
             let floor = Revision::from_wire(compact.revision).unwrap_or(Revision::BEFORE_ALL);
@@ -108,17 +119,24 @@ impl kv_server::Kv for Kv {
 }
 
 impl Kv {
-    async fn read(&self, range: RangeRequest) -> Result<RangeResponse, Status> {
+    async fn read(&self, who: &Who, range: RangeRequest) -> Result<RangeResponse, Status> {
         let freshness = if range.serializable { Freshness::Any } else { Freshness::Linearizable };
         let view = self.reader.view(freshness).await?;
+        self.credentials.check(who, &view, |judge| judge.range(&range)).await?;
         if range.range_end.is_empty() {
             return Ok(view.keys().range(&range).map_err(Error::from)?);
         }
         aside(move || view.keys().range(&range)).await
     }
 
-    async fn read_txn(&self, txn: TxnRequest, freshness: Freshness) -> Result<TxnResponse, Status> {
+    async fn read_txn(
+        &self,
+        who: &Who,
+        txn: TxnRequest,
+        freshness: Freshness,
+    ) -> Result<TxnResponse, Status> {
         let view = self.reader.view(freshness).await?;
+        self.credentials.check(who, &view, |judge| judge.txn(&txn)).await?;
         if read_only::is_short(&txn) {
             return Ok(view.keys().txn(&txn).map_err(Error::from)?);
         }

@@ -1,4 +1,6 @@
-//! The methods that are served: their names, and how many messages go each way.
+//! The methods that are served: their names, how many messages go each way, and who may call them.
+
+use crate::node::Standing;
 
 /// In Prometheus's words, since that is where it shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,12 +36,24 @@ pub(crate) enum Learner {
     Refuses,
 }
 
+/// Who may make a call while authentication is enabled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Access {
+    /// Also somebody with a token that is none: to get a good one, or because it is not looked at.
+    Open,
+    Needs(Standing),
+    /// What is asked for decides, so the service judges: in the view that it reads, or when a
+    /// command is applied.
+    Judged,
+}
+
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Method {
     pub(crate) service: &'static str,
     pub(crate) name: &'static str,
     pub(crate) kind: Kind,
     pub(crate) learner: Learner,
+    pub(crate) access: Access,
 }
 
 impl Method {
@@ -54,54 +68,78 @@ impl Method {
     }
 }
 
-const fn method(service: &'static str, name: &'static str, kind: Kind) -> Method {
-    Method { service, name, kind, learner: Learner::Refuses }
+const fn method(service: &'static str, name: &'static str, kind: Kind, access: Access) -> Method {
+    Method { service, name, kind, learner: Learner::Refuses, access }
 }
+
+const USER: Access = Access::Needs(Standing::User);
+const ROOT: Access = Access::Needs(Standing::Root);
 
 const KV: &str = "etcdserverpb.KV";
 const WATCH: &str = "etcdserverpb.Watch";
 const LEASE: &str = "etcdserverpb.Lease";
 const CLUSTER: &str = "etcdserverpb.Cluster";
 const MAINTENANCE: &str = "etcdserverpb.Maintenance";
+const AUTH: &str = "etcdserverpb.Auth";
 const LOCK: &str = "v3lockpb.Lock";
 const ELECTION: &str = "v3electionpb.Election";
 const HEALTH: &str = "grpc.health.v1.Health";
 
 pub(crate) const ALL: &[Method] = &[
-    Method { learner: Learner::Depends, ..method(KV, "Range", Kind::Unary) },
-    method(KV, "RangeStream", Kind::ServerStream),
-    method(KV, "Put", Kind::Unary),
-    method(KV, "DeleteRange", Kind::Unary),
-    method(KV, "Txn", Kind::Unary),
-    method(KV, "Compact", Kind::Unary),
-    method(WATCH, "Watch", Kind::BidiStream),
-    method(LEASE, "LeaseGrant", Kind::Unary),
-    method(LEASE, "LeaseRevoke", Kind::Unary),
-    method(LEASE, "LeaseKeepAlive", Kind::BidiStream),
-    method(LEASE, "LeaseTimeToLive", Kind::Unary),
-    method(LEASE, "LeaseLeases", Kind::Unary),
-    method(CLUSTER, "MemberAdd", Kind::Unary),
-    method(CLUSTER, "MemberRemove", Kind::Unary),
-    method(CLUSTER, "MemberUpdate", Kind::Unary),
-    method(CLUSTER, "MemberList", Kind::Unary),
-    method(CLUSTER, "MemberPromote", Kind::Unary),
-    method(MAINTENANCE, "Alarm", Kind::Unary),
-    Method { learner: Learner::Serves, ..method(MAINTENANCE, "Status", Kind::Unary) },
-    method(MAINTENANCE, "Defragment", Kind::Unary),
-    method(MAINTENANCE, "Hash", Kind::Unary),
-    method(MAINTENANCE, "HashKV", Kind::Unary),
-    Method { learner: Learner::Serves, ..method(MAINTENANCE, "Snapshot", Kind::ServerStream) },
-    method(MAINTENANCE, "MoveLeader", Kind::Unary),
-    method(MAINTENANCE, "Downgrade", Kind::Unary),
-    method(LOCK, "Lock", Kind::Unary),
-    method(LOCK, "Unlock", Kind::Unary),
-    method(ELECTION, "Campaign", Kind::Unary),
-    method(ELECTION, "Proclaim", Kind::Unary),
-    method(ELECTION, "Leader", Kind::Unary),
-    method(ELECTION, "Observe", Kind::ServerStream),
-    method(ELECTION, "Resign", Kind::Unary),
-    method(HEALTH, "Check", Kind::Unary),
-    method(HEALTH, "Watch", Kind::ServerStream),
+    Method { learner: Learner::Depends, ..method(KV, "Range", Kind::Unary, Access::Judged) },
+    method(KV, "RangeStream", Kind::ServerStream, Access::Judged),
+    method(KV, "Put", Kind::Unary, Access::Judged),
+    method(KV, "DeleteRange", Kind::Unary, Access::Judged),
+    method(KV, "Txn", Kind::Unary, Access::Judged),
+    method(KV, "Compact", Kind::Unary, ROOT),
+    method(WATCH, "Watch", Kind::BidiStream, Access::Judged),
+    method(LEASE, "LeaseGrant", Kind::Unary, USER),
+    method(LEASE, "LeaseRevoke", Kind::Unary, USER),
+    method(LEASE, "LeaseKeepAlive", Kind::BidiStream, Access::Judged),
+    method(LEASE, "LeaseTimeToLive", Kind::Unary, USER),
+    method(LEASE, "LeaseLeases", Kind::Unary, Access::Judged),
+    method(CLUSTER, "MemberAdd", Kind::Unary, ROOT),
+    method(CLUSTER, "MemberRemove", Kind::Unary, ROOT),
+    method(CLUSTER, "MemberUpdate", Kind::Unary, ROOT),
+    method(CLUSTER, "MemberList", Kind::Unary, Access::Judged),
+    method(CLUSTER, "MemberPromote", Kind::Unary, ROOT),
+    method(MAINTENANCE, "Alarm", Kind::Unary, Access::Judged),
+    Method { learner: Learner::Serves, ..method(MAINTENANCE, "Status", Kind::Unary, USER) },
+    method(MAINTENANCE, "Defragment", Kind::Unary, ROOT),
+    method(MAINTENANCE, "Hash", Kind::Unary, ROOT),
+    method(MAINTENANCE, "HashKV", Kind::Unary, ROOT),
+    Method {
+        learner: Learner::Serves,
+        ..method(MAINTENANCE, "Snapshot", Kind::ServerStream, ROOT)
+    },
+    method(MAINTENANCE, "MoveLeader", Kind::Unary, ROOT),
+    method(MAINTENANCE, "Downgrade", Kind::Unary, ROOT),
+    method(AUTH, "AuthEnable", Kind::Unary, Access::Judged),
+    method(AUTH, "AuthDisable", Kind::Unary, Access::Judged),
+    method(AUTH, "AuthStatus", Kind::Unary, Access::Needs(Standing::Anybody)),
+    method(AUTH, "Authenticate", Kind::Unary, Access::Open),
+    method(AUTH, "UserAdd", Kind::Unary, Access::Judged),
+    method(AUTH, "UserGet", Kind::Unary, Access::Judged),
+    method(AUTH, "UserList", Kind::Unary, Access::Judged),
+    method(AUTH, "UserDelete", Kind::Unary, Access::Judged),
+    method(AUTH, "UserChangePassword", Kind::Unary, Access::Judged),
+    method(AUTH, "UserGrantRole", Kind::Unary, Access::Judged),
+    method(AUTH, "UserRevokeRole", Kind::Unary, Access::Judged),
+    method(AUTH, "RoleAdd", Kind::Unary, Access::Judged),
+    method(AUTH, "RoleGet", Kind::Unary, Access::Judged),
+    method(AUTH, "RoleList", Kind::Unary, Access::Judged),
+    method(AUTH, "RoleDelete", Kind::Unary, Access::Judged),
+    method(AUTH, "RoleGrantPermission", Kind::Unary, Access::Judged),
+    method(AUTH, "RoleRevokePermission", Kind::Unary, Access::Judged),
+    method(LOCK, "Lock", Kind::Unary, Access::Judged),
+    method(LOCK, "Unlock", Kind::Unary, Access::Judged),
+    method(ELECTION, "Campaign", Kind::Unary, Access::Judged),
+    method(ELECTION, "Proclaim", Kind::Unary, Access::Judged),
+    method(ELECTION, "Leader", Kind::Unary, Access::Judged),
+    method(ELECTION, "Observe", Kind::ServerStream, Access::Judged),
+    method(ELECTION, "Resign", Kind::Unary, Access::Judged),
+    method(HEALTH, "Check", Kind::Unary, Access::Open),
+    method(HEALTH, "Watch", Kind::ServerStream, Access::Open),
 ];
 
 /// Splits the path of a call; `None` when it is not of the form `/service/method`.
@@ -123,6 +161,57 @@ pub(crate) fn is_service(service: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What must be asked of a caller before anything else is looked at, and what is left to the
+    /// service. A method that is missing here is one that nobody has thought about.
+    #[test]
+    fn who_may_call_a_method_is_settled_for_each() {
+        let of = |access: Access| {
+            let methods = ALL.iter().filter(|method| method.access == access);
+            methods.map(|method| method.name).collect::<Vec<_>>()
+        };
+        assert_eq!(of(Access::Open), ["Authenticate", "Check", "Watch"]);
+        assert_eq!(of(Access::Needs(Standing::Anybody)), ["AuthStatus"]);
+        assert_eq!(of(USER), ["LeaseGrant", "LeaseRevoke", "LeaseTimeToLive", "Status"]);
+        assert_eq!(
+            of(ROOT),
+            [
+                "Compact",
+                "MemberAdd",
+                "MemberRemove",
+                "MemberUpdate",
+                "MemberPromote",
+                "Defragment",
+                "Hash",
+                "HashKV",
+                "Snapshot",
+                "MoveLeader",
+                "Downgrade",
+            ]
+        );
+        let of_keys = ["Range", "RangeStream", "Put", "DeleteRange", "Txn", "Watch"];
+        let of_leases = ["LeaseKeepAlive", "LeaseLeases", "MemberList", "Alarm"];
+        let of_auth = [
+            "AuthEnable",
+            "AuthDisable",
+            "UserAdd",
+            "UserGet",
+            "UserList",
+            "UserDelete",
+            "UserChangePassword",
+            "UserGrantRole",
+            "UserRevokeRole",
+            "RoleAdd",
+            "RoleGet",
+            "RoleList",
+            "RoleDelete",
+            "RoleGrantPermission",
+            "RoleRevokePermission",
+        ];
+        let of_queues = ["Lock", "Unlock", "Campaign", "Proclaim", "Leader", "Observe", "Resign"];
+        let judged = [&of_keys[..], &of_leases, &of_auth, &of_queues].concat();
+        assert_eq!(of(Access::Judged), judged);
+    }
 
     #[test]
     fn a_method_is_found_by_its_path() {

@@ -10,7 +10,7 @@ use tonic::Code;
 
 use crate::{
     grpc::method,
-    node::{Caller, Error, Operation, Proposer},
+    node::{Caller, Error, Node, Operation, Proposer, Space},
 };
 
 /// Codes of the gRPC protocol, named as etcd's metrics name them, in the order of their numbers.
@@ -142,12 +142,24 @@ fn family(registry: &mut Registry, name: &str, help: &str) -> Family<Labels, Cou
 #[derive(Clone)]
 pub(crate) struct Proposals {
     proposer: Proposer,
+    space: Space,
     metrics: Metrics,
 }
 
 impl Proposals {
-    pub(crate) fn new(proposer: Proposer, metrics: Metrics) -> Proposals {
-        Proposals { proposer, metrics }
+    pub(crate) fn new(node: &Node, metrics: Metrics) -> Proposals {
+        let (proposer, space) = (node.proposer.clone(), node.space.clone());
+        Proposals { proposer, space, metrics }
+    }
+
+    /// Refuses what costs more of the quota than there is, before it is looked at any further.
+    pub(crate) async fn admit(&self, cost: u64) -> Result<(), Error> {
+        self.space.admit(cost).await
+    }
+
+    /// Refuses what costs anything while an alarm says that there is no space.
+    pub(crate) async fn check_alarm(&self, cost: u64) -> Result<(), Error> {
+        self.space.check_alarm(cost).await
     }
 
     pub(crate) async fn propose<O: Operation>(

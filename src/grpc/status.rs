@@ -3,6 +3,8 @@
 //! Codes and texts are protocol. clientv3 recognises an error by its text and retries by its code,
 //! so a failure that may have been applied must never look like one that was not.
 
+mod auth;
+
 use tonic::{Code, Status};
 
 use crate::{
@@ -47,7 +49,19 @@ impl From<node::Error> for Status {
                 Code::FailedPrecondition,
                 "etcdserver: can only promote a learner member which is in sync with leader",
             ),
+            // etcd's words for it are those of the system call that failed.
+            Error::NoRoomToDefragment => (Code::Unknown, "no space left on device"),
+            Error::InvalidToken => (Code::Unauthenticated, "etcdserver: invalid auth token"),
+            // etcd has no statuses for these two.
+            Error::PasswordTooLong => (Code::Unknown, "bcrypt: password length exceeds 72 bytes"),
+            Error::VerifyOnly => {
+                (Code::Unknown, "auth: token signing attempted with verify-only key")
+            }
             Error::Storage(error) => of_storage(&error),
+            Error::NoRoomToSave => {
+                (Code::ResourceExhausted, "etcdserver: no room on the disk to save a snapshot")
+            }
+            Error::Save(error) => of_storage(&error),
         };
         Status::new(code, text)
     }
@@ -57,6 +71,8 @@ const REQUEST_TOO_LARGE: (Code, &str) = (Code::InvalidArgument, "etcdserver: req
 const STOPPED: (Code, &str) = (Code::Unavailable, "etcdserver: server stopped");
 const LEASE_NOT_FOUND: (Code, &str) = (Code::NotFound, "etcdserver: requested lease not found");
 const LEASE_TTL_TOO_LARGE: (Code, &str) = (Code::OutOfRange, "etcdserver: too large lease TTL");
+const NO_SPACE: (Code, &str) =
+    (Code::ResourceExhausted, "etcdserver: mvcc: database space exceeded");
 const KEY_NOT_FOUND: (Code, &str) = (Code::InvalidArgument, "etcdserver: key not found");
 const COMPACTED: (Code, &str) =
     (Code::OutOfRange, "etcdserver: mvcc: required revision has been compacted");
@@ -72,6 +88,9 @@ fn of_rejection(rejection: &Rejection) -> (Code, &'static str) {
         Rejection::LeaseExists(_) => (Code::FailedPrecondition, "etcdserver: lease already exists"),
         Rejection::LeaseTtlTooLarge(_) => LEASE_TTL_TOO_LARGE,
         Rejection::Cluster(rejection) => of_cluster(rejection),
+        Rejection::NoSpace => NO_SPACE,
+        Rejection::Corrupt => (Code::DataLoss, "etcdserver: corrupt cluster"),
+        Rejection::Auth(rejection) => auth::of_rejection(*rejection),
         Rejection::Malformed(what) => {
             tracing::error!(what, "a command that makes no sense came through the checks");
             (Code::Internal, "etcdserver: malformed command")
@@ -100,6 +119,22 @@ fn of_cluster(rejection: &cluster::Rejection) -> (Code, &'static str) {
         // Answers a member, never a client: etcd has no words for it.
         Rejection::OtherIncarnation(_) => {
             (Code::FailedPrecondition, "etcdserver: the member's data directory is another one")
+        }
+        // Answers a leader, never a client.
+        Rejection::VersionChanged => {
+            (Code::FailedPrecondition, "etcdserver: the cluster version has changed")
+        }
+        Rejection::VersionUnknown => {
+            (Code::FailedPrecondition, "etcdserver: cluster version not found during downgrade")
+        }
+        Rejection::InvalidDowngradeTarget(_) => {
+            (Code::InvalidArgument, "etcdserver: invalid downgrade target version")
+        }
+        Rejection::DowngradeInProgress => {
+            (Code::FailedPrecondition, "etcdserver: cluster has a downgrade job in progress")
+        }
+        Rejection::NoDowngrade => {
+            (Code::FailedPrecondition, "etcdserver: no inflight downgrade job")
         }
     }
 }
@@ -142,6 +177,10 @@ impl From<Invalid> for Status {
             Invalid::RequestTooLarge => REQUEST_TOO_LARGE,
             Invalid::NoLease => LEASE_NOT_FOUND,
             Invalid::LeaseTtlTooLarge => LEASE_TTL_TOO_LARGE,
+            Invalid::DowngradeVersion => {
+                (Code::InvalidArgument, "etcdserver: wrong downgrade target version format")
+            }
+            Invalid::UnknownMethod => (Code::Unknown, "etcdserver: unknown method"),
             Invalid::MemberUrls => {
                 (Code::InvalidArgument, "etcdserver: given member URLs are invalid")
             }
@@ -196,9 +235,14 @@ pub(crate) fn from_within(status: Status) -> Status {
     Status::new(Code::Unknown, status.message())
 }
 
-/// The answer of a method that exists and is not built yet.
-pub(crate) fn not_implemented(method: &str) -> Status {
-    Status::new(Code::Unimplemented, format!("method {method} not implemented"))
+/// Why a watch is not opened or goes no further. etcd puts the whole status into words here.
+pub(crate) fn as_reason(status: &Status) -> String {
+    let code = match status.code() {
+        Code::InvalidArgument => "InvalidArgument",
+        Code::Unauthenticated => "Unauthenticated",
+        _ => "PermissionDenied",
+    };
+    format!("rpc error: code = {code} desc = {}", status.message())
 }
 
 /// What ended the body of a request: a refusal of ours, or the connection's trouble.

@@ -15,6 +15,7 @@ use crate::{
         range_request::{SortOrder, SortTarget},
         request_op::Request,
     },
+    types::Version,
 };
 
 /// How many transactions may stand within each other. Each is two messages deep and the decoder
@@ -51,6 +52,10 @@ pub(crate) enum Invalid {
     NoLease,
     LeaseTtlTooLarge,
     MemberUrls,
+    /// What is to be downgraded to is no version.
+    DowngradeVersion,
+    /// An action that the method does not have.
+    UnknownMethod,
 }
 
 pub(crate) fn range(request: &RangeRequest) -> Result<(), Invalid> {
@@ -120,6 +125,10 @@ pub(crate) fn lease_revoke(request: &LeaseRevokeRequest) -> Result<(), Invalid> 
 }
 
 /// The URLs as they are kept: trimmed and sorted.
+pub(crate) fn downgrade_target(version: &str) -> Result<Version, Invalid> {
+    Version::parse(version).ok_or(Invalid::DowngradeVersion)
+}
+
 pub(crate) fn member_urls(urls: &[String]) -> Result<Vec<String>, Invalid> {
     let mut urls: Vec<String> = urls.iter().map(|url| url.trim().to_owned()).collect();
     if urls.is_empty() || !urls.iter().all(|url| is_member_url(url)) {

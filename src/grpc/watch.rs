@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use futures::{
     Stream, StreamExt,
     stream::{self, BoxStream},
@@ -19,12 +20,14 @@ use tokio::time::{self, Instant, Interval, MissedTickBehavior};
 use tonic::{Request, Response, Status, Streaming, async_trait};
 
 use crate::{
-    grpc::{Limits, header::Header},
-    node::{self, Node, WatchHub, WatchSession},
+    grpc::{Limits, header::Header, status, who},
+    node::{self, Credentials, Node, WatchHub, WatchSession, Who},
     proto::etcdserverpb::{
-        ResponseHeader, WatchRequest, WatchResponse,
+        ResponseHeader, WatchCreateRequest, WatchRequest, WatchResponse,
+        watch_request::RequestUnion,
         watch_server::{self, WatchServer},
     },
+    types::KeyRange,
 };
 
 /// The shortest interval of progress notification that is taken, as in etcd.
@@ -37,6 +40,7 @@ const PROGRESS_SPREAD: u32 = 16;
 pub(crate) struct Watch {
     hub: WatchHub,
     header: Header,
+    credentials: Credentials,
     /// Responses to clients that take fragments stay below.
     response_bytes_max: usize,
     progress_interval: Duration,
@@ -54,6 +58,7 @@ pub(crate) fn service(
     let watch = Watch {
         hub: node.watch.clone(),
         header: header.clone(),
+        credentials: node.credentials.clone(),
         response_bytes_max: limits.message_bytes_max(),
         progress_interval: progress_interval.max(PROGRESS_INTERVAL_MIN),
         opened: Arc::default(),
@@ -73,9 +78,11 @@ impl watch_server::Watch for Watch {
         let opened = self.opened.fetch_add(1, Ordering::Relaxed);
         let interval = interval(self.progress_interval, opened);
         let header = self.header.clone();
-        let responses = responses(session, request.into_inner(), interval, move |response| {
-            header.fill(response);
-        });
+        let fill = move |response: &mut Option<ResponseHeader>| header.fill(response);
+        let (credentials, who) = (self.credentials.clone(), who::of(&request));
+        let judge =
+            async move |create: &WatchCreateRequest| judge(&credentials, &who, create).await;
+        let responses = responses(session, request.into_inner(), interval, fill, judge);
         Ok(Response::new(responses.boxed()))
     }
 }
@@ -88,27 +95,46 @@ fn interval(period: Duration, nth: u32) -> Interval {
     interval
 }
 
+/// As in etcd, a watcher is judged once: it goes on when its user loses the right to read.
+async fn judge(
+    credentials: &Credentials,
+    who: &Who,
+    create: &WatchCreateRequest,
+) -> Result<(), Status> {
+    // Refused for another reason, which comes first.
+    if create.start_revision < 0 {
+        return Ok(());
+    }
+    // An empty key stands for the smallest.
+    let key = if create.key.is_empty() { Bytes::from_static(&[0]) } else { create.key.clone() };
+    let range = KeyRange::from_wire(key, create.range_end.clone());
+    Ok(credentials.may_watch(who, &range).await?)
+}
+
 /// What a stream is made of while it lasts.
-struct Serving<R, F> {
+struct Serving<R, F, J> {
     session: WatchSession,
     /// `None` when the client has said all that it will; it still listens.
     requests: Option<R>,
     interval: Interval,
     fill: F,
+    judge: J,
 }
 
 /// The responses of one stream, which ends when it is dropped or with an error.
-fn responses<R, F>(
+fn responses<R, F, J>(
     session: WatchSession,
     requests: R,
     interval: Interval,
     fill: F,
+    judge: J,
 ) -> impl Stream<Item = Result<WatchResponse, Status>>
 where
     R: Stream<Item = Result<WatchRequest, Status>> + Unpin,
     F: Fn(&mut Option<ResponseHeader>),
+    J: AsyncFn(&WatchCreateRequest) -> Result<(), Status>,
 {
-    let serving = Serving { session, requests: Some(requests), interval, fill };
+    let serving = Serving { session, requests: Some(requests), interval, fill, judge };
     stream::unfold(Some(serving), async |serving| {
         let mut serving = serving?;
         match serving.next_response().await {
@@ -118,10 +144,11 @@ where
     })
 }
 
-impl<R, F> Serving<R, F>
+impl<R, F, J> Serving<R, F, J>
 where
     R: Stream<Item = Result<WatchRequest, Status>> + Unpin,
     F: Fn(&mut Option<ResponseHeader>),
+    J: AsyncFn(&WatchCreateRequest) -> Result<(), Status>,
 {
     async fn next_response(&mut self) -> Result<WatchResponse, Status> {
         loop {
@@ -134,11 +161,27 @@ where
                     return Ok(response);
                 }
                 request = next(&mut self.requests), if listens => match request {
-                    Some(request) => self.session.request(request?),
+                    Some(request) => self.request(request?).await,
                     None => self.requests = None,
                 },
                 _ = self.interval.tick() => self.session.tick(),
             }
+        }
+    }
+}
+
+impl<R, F, J> Serving<R, F, J>
+where
+    J: AsyncFn(&WatchCreateRequest) -> Result<(), Status>,
+{
+    async fn request(&mut self, request: WatchRequest) {
+        let refused = match &request.request_union {
+            Some(RequestUnion::CreateRequest(create)) => (self.judge)(create).await.err(),
+            Some(RequestUnion::CancelRequest(_) | RequestUnion::ProgressRequest(_)) | None => None,
+        };
+        match refused {
+            Some(status) => self.session.refuse(status::as_reason(&status)),
+            None => self.session.request(request),
         }
     }
 }
@@ -156,10 +199,7 @@ mod tests {
     use futures::{SinkExt, channel::mpsc};
 
     use super::*;
-    use crate::{
-        proto::etcdserverpb::{WatchCreateRequest, watch_request::RequestUnion},
-        watch::memory::Memory,
-    };
+    use crate::watch::memory::Memory;
 
     type Requests = mpsc::Sender<Result<WatchRequest, Status>>;
 
@@ -169,7 +209,11 @@ mod tests {
         let fill = |header: &mut Option<ResponseHeader>| {
             header.as_mut().unwrap().member_id = 7;
         };
-        (requests, responses(hub.open(1 << 20), received, interval, fill).boxed())
+        let judge = async |create: &WatchCreateRequest| match create.key.as_ref() {
+            b"secret" => Err(node::Error::InvalidToken.into()),
+            _ => Ok(()),
+        };
+        (requests, responses(hub.open(1 << 20), received, interval, fill, judge).boxed())
     }
 
     fn create(key: &'static str, progress_notify: bool) -> Result<WatchRequest, Status> {
@@ -212,6 +256,22 @@ mod tests {
         assert!(responses.next().await.unwrap().is_err());
         assert!(responses.next().await.is_none());
         assert_eq!(hub.counts().streams, 0);
+    }
+
+    #[tokio::test]
+    async fn who_may_not_watch_is_told_so_and_may_watch_something_else() {
+        let hub = Memory::default().hub();
+        let (mut requests, mut responses) = open(&hub);
+        for (key, watch_id) in [("secret", -1), ("k", 0)] {
+            requests.send(create(key, false)).await.unwrap();
+            let response = responses.next().await.unwrap().unwrap();
+            let refused = watch_id == -1;
+            assert_eq!((response.created, response.canceled), (true, refused));
+            assert_eq!(response.watch_id, watch_id);
+            let reason = "rpc error: code = Unauthenticated desc = etcdserver: invalid auth token";
+            assert_eq!(response.cancel_reason, if refused { reason } else { "" });
+        }
+        assert_eq!(hub.counts().watchers, 1);
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,6 +1,9 @@
 //! `/metrics`: all counters of the process, with what the node knows of itself.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashSet},
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use axum::{
     Router,
@@ -11,16 +14,22 @@ use axum::{
 };
 use prometheus_client::{
     encoding::text,
-    metrics::{counter::Counter, family::Family, gauge::Gauge},
+    metrics::{
+        counter::Counter,
+        family::Family,
+        gauge::Gauge,
+        histogram::{Histogram, exponential_buckets},
+    },
     registry::Registry,
 };
 use tokio::sync::watch;
 
 use crate::{
+    alarm::{Alarm, Alarms},
     grpc::version,
-    http::{pages, process::Process},
-    node::{Freshness, Identity, Node, Status},
-    types::{MemberId, Revision},
+    http::{health::Counts, pages, process::Process},
+    node::{Freshness, Identity, Node, Space, Status},
+    types::{MemberId, Revision, Version},
 };
 
 /// The registry of the process, and gauges that are set at each scrape.
@@ -28,6 +37,8 @@ pub struct Metrics {
     registry: Registry,
     gauges: Gauges,
     leader_changes: Counter,
+    health: Counts,
+    defragmentation_seconds: Histogram,
 }
 
 impl Metrics {
@@ -41,7 +52,24 @@ impl Metrics {
             leader_changes.clone(),
         );
         registry.register_collector(Box::new(Process));
-        Metrics { registry, gauges, leader_changes }
+        let health = Counts::register(&mut registry);
+        let defragmentation_seconds = Histogram::new(exponential_buckets(0.1, 2.0, 13));
+        registry.register(
+            "etcd_disk_backend_defrag_duration_seconds",
+            "How long defragmentations took",
+            defragmentation_seconds.clone(),
+        );
+        Metrics { registry, gauges, leader_changes, health, defragmentation_seconds }
+    }
+
+    pub(super) fn health(&self) -> Counts {
+        self.health.clone()
+    }
+
+    /// Has defragmentations counted from now on.
+    pub fn count_defragmentations(&self, space: &Space) {
+        let seconds = self.defragmentation_seconds.clone();
+        space.count_defragmentations(move |took| seconds.observe(took.as_secs_f64()));
     }
 
     /// Counts until the node is gone; to be run beside it.
@@ -93,10 +121,12 @@ async fn scrape(
 /// What the gauges show.
 struct Facts {
     status: Status,
+    defragmentations: i64,
     is_leader: bool,
     /// `None` when the store cannot be read.
     revision: Option<Revision>,
     floor: Option<Revision>,
+    auth_revision: Option<u64>,
 }
 
 impl Facts {
@@ -106,11 +136,18 @@ impl Facts {
         let view = node.reader.view(Freshness::Any).await.ok();
         let revision = view.as_ref().map(|view| view.keys().revision());
         let floor = view.as_ref().and_then(|view| view.keys().floor());
-        Facts { status, is_leader, revision, floor }
+        let auth_revision = view.and_then(|view| view.auth().ok()).map(|auth| auth.revision);
+        let defragmentations = node.space.defragmentations();
+        Facts { status, defragmentations, is_leader, revision, floor, auth_revision }
     }
 }
 
+/// 1 for the version in force, 0 for each that was.
+type ClusterVersions = Family<[(&'static str, String); 1], Gauge>;
+
 struct Gauges {
+    cluster_version: ClusterVersions,
+    shown_version: Mutex<Option<Version>>,
     has_leader: Gauge,
     is_leader: Gauge,
     is_learner: Gauge,
@@ -121,6 +158,11 @@ struct Gauges {
     used_bytes: Gauge,
     revision: Gauge,
     floor: Gauge,
+    defragmentations: Gauge,
+    alarms: Family<[(&'static str, String); 2], Gauge>,
+    /// All that were ever active: one that is not any more is shown as such.
+    alarms_seen: Mutex<BTreeSet<Alarm>>,
+    auth_revision: Gauge,
 }
 
 impl Gauges {
@@ -128,19 +170,28 @@ impl Gauges {
         let member = identity.member.to_string();
         for (name, help, label, value) in [
             ("etcd_server_version", "The version that runs", "server_version", version::SERVER),
-            ("etcd_cluster_version", "Everybody's version", "cluster_version", version::CLUSTER),
             ("etcd_server_id", "This member's id in hexadecimal", "server_id", &member),
         ] {
             let family = Family::<[(&'static str, String); 1], Gauge>::default();
             family.get_or_create_owned(&[(label, value.to_owned())]).set(1);
             registry.register(name, help, family);
         }
+        let cluster_version = ClusterVersions::default();
+        registry.register("etcd_cluster_version", "Everybody's version", cluster_version.clone());
+        let alarms = Family::default();
+        registry.register(
+            "etcd_debugging_server_alarms",
+            "1 for each alarm that is active",
+            alarms.clone(),
+        );
         let mut gauge = |name: &str, help: &str| {
             let gauge = Gauge::default();
             registry.register(name, help, gauge.clone());
             gauge
         };
         Gauges {
+            cluster_version,
+            shown_version: Mutex::default(),
             has_leader: gauge("etcd_server_has_leader", "1 when there is a leader, 0 when not"),
             is_leader: gauge("etcd_server_is_leader", "1 when this member leads, 0 when not"),
             is_learner: gauge("etcd_server_is_learner", "1 when this member learns, 0 when not"),
@@ -170,11 +221,30 @@ impl Gauges {
                 "etcd_debugging_mvcc_compact_revision",
                 "The revision of the last compaction, -1 before the first",
             ),
+            defragmentations: gauge(
+                "etcd_disk_defrag_inflight",
+                "1 while the store is being defragmented, 0 when not",
+            ),
+            alarms,
+            alarms_seen: Mutex::default(),
+            auth_revision: gauge("etcd_debugging_auth_revision", "The auth revision"),
         }
     }
 
+    fn show_cluster_version(&self, version: Version) {
+        let label = |version: Version| [("cluster_version", version.short())];
+        let mut shown = self.shown_version.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(before) = shown.replace(version) {
+            self.cluster_version.get_or_create_owned(&label(before)).set(0);
+        }
+        self.cluster_version.get_or_create_owned(&label(version)).set(1);
+    }
+
     fn set(&self, facts: &Facts) {
-        let Facts { status, is_leader, revision, floor } = facts;
+        let Facts { status, defragmentations, is_leader, revision, floor, auth_revision } = facts;
+        if let Some(version) = status.versions.cluster {
+            self.show_cluster_version(version);
+        }
         self.has_leader.set(i64::from(status.leader.is_some()));
         self.is_leader.set(i64::from(*is_leader));
         self.is_learner.set(i64::from(status.is_learner));
@@ -183,12 +253,30 @@ impl Gauges {
         self.quota_bytes.set(status.quota_bytes);
         self.size_bytes.set(status.sizes.on_disk.cast_signed());
         self.used_bytes.set(status.sizes.in_use.cast_signed());
+        self.defragmentations.set((*defragmentations).min(1));
+        self.set_alarms(&status.alarms);
         if let Some(revision) = revision {
             self.revision.set(revision.get());
             self.floor.set(floor.map_or(-1, Revision::get));
         }
+        if let Some(revision) = auth_revision {
+            self.auth_revision.set(revision.cast_signed());
+        }
+    }
+
+    fn set_alarms(&self, alarms: &Alarms) {
+        let mut seen = self.alarms_seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.extend(alarms.iter());
+        for alarm in seen.iter() {
+            let labels =
+                [("server_id", alarm.member.to_string()), ("alarm_type", alarm.kind.name())];
+            self.alarms.get_or_create_owned(&labels).set(i64::from(alarms.contains(*alarm)));
+        }
     }
 }
+
+/// Counters that have no `_total` in etcd's page.
+const BARE: &[&str] = &["etcd_server_health_success", "etcd_server_health_failures"];
 
 /// Prometheus's older text format, in which a counter's description bears its whole name.
 fn classic(openmetrics: &str) -> String {
@@ -202,7 +290,15 @@ fn classic(openmetrics: &str) -> String {
     for line in openmetrics.lines().filter(|line| *line != "# EOF") {
         let mut words = line.splitn(4, ' ');
         match (words.next(), words.next(), words.next(), words.next()) {
-            (Some("#"), Some(what), Some(name), Some(rest)) if counters.contains(name) => {
+            (Some(name), ..)
+                if BARE.iter().any(|bare| name.strip_suffix("_total") == Some(bare)) =>
+            {
+                page += &line.replacen("_total", "", 1);
+                page.push('\n');
+            }
+            (Some("#"), Some(what), Some(name), Some(rest))
+                if counters.contains(name) && !BARE.contains(&name) =>
+            {
                 page += &format!("# {what} {name}_total {rest}\n");
             }
             _ => {

@@ -19,6 +19,8 @@ use tokio_rustls::LazyConfigAcceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::util::MapRequest;
 
+use crate::{grpc::CommonName, tls};
+
 /// A handshake that has not ended by then is given up. Each has a task of its own, so that a slow
 /// one holds up nobody.
 const TLS_HANDSHAKE_MAX: Duration = Duration::from_secs(10);
@@ -143,7 +145,7 @@ impl Server {
         socket: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
         from: Option<SocketAddr>,
     ) {
-        let Some(tls) = &self.tls else { return self.talk(socket, from).await };
+        let Some(tls) = &self.tls else { return self.talk(socket, from, None).await };
         let mut server_name = String::new();
         let handshake = async {
             let start = LazyConfigAcceptor::new(Acceptor::default(), socket).await?;
@@ -152,7 +154,11 @@ impl Server {
         };
         let handshake = timeout(TLS_HANDSHAKE_MAX, handshake);
         let error = match self.shutdown.run_until_cancelled(handshake).await {
-            Some(Ok(Ok(socket))) => return self.talk(socket, from).await,
+            Some(Ok(Ok(socket))) => {
+                let name = tls::common_name(socket.get_ref().1);
+                let client = name.map(|name| CommonName(name.into()));
+                return self.talk(socket, from, client).await;
+            }
             Some(Ok(Err(error))) => error,
             Some(Err(_)) => io::Error::new(io::ErrorKind::TimedOut, "i/o timeout"),
             None => return,
@@ -166,16 +172,21 @@ impl Server {
         }
     }
 
+    /// Requests know where they come from, and the name in the client's certificate, if it has
+    /// shown one.
     async fn talk(
         self,
         socket: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
         from: Option<SocketAddr>,
+        client: Option<CommonName>,
     ) {
         let builder = protocols(self.settings);
-        // Handlers find there who asks.
         let service = MapRequest::new(self.router, move |mut request: Request<Incoming>| {
             if let Some(from) = from {
                 request.extensions_mut().insert(ConnectInfo(from));
+            }
+            if let Some(client) = &client {
+                request.extensions_mut().insert(client.clone());
             }
             request
         });

@@ -6,7 +6,7 @@ use axum::body::Body;
 use tower::ServiceExt;
 
 use super::{
-    health::{Check, Checker},
+    health::{Check, Checker, Counts},
     *,
 };
 
@@ -14,13 +14,22 @@ use super::{
 fn pages_failing(failures: &[(Check, &str)]) -> Router {
     let failures: BTreeMap<String, String> = failures
         .iter()
-        .map(|(check, reason)| (format!("{check:?}"), (*reason).to_owned()))
+        .map(|(check, reason)| {
+            let is_alarm = matches!(check, Check::Alarms { .. });
+            let name = if is_alarm { "Alarms".to_owned() } else { format!("{check:?}") };
+            (name, (*reason).to_owned())
+        })
         .collect();
     let checker: Checker = Arc::new(move |check| {
-        let outcome = failures.get(&format!("{check:?}")).cloned().map_or(Ok(()), Err);
+        let name = match &check {
+            Check::Alarms { overlooked } if overlooked.contains(&"NOSPACE".to_owned()) => "".into(),
+            Check::Alarms { .. } => "Alarms".to_owned(),
+            other => format!("{other:?}"),
+        };
+        let outcome = failures.get(&name).cloned().map_or(Ok(()), Err);
         Box::pin(async move { outcome })
     });
-    health::pages(checker).merge(version_page())
+    health::pages(checker, Counts::default()).merge(version_page(Versions::default))
 }
 
 async fn send(router: &Router, method: &str, path: &str) -> Response {
@@ -58,6 +67,12 @@ async fn health_is_told_in_etcds_words() {
     let page = "{\"health\":\"false\",\"reason\":\"RAFT NO LEADER\"}\n";
     check(&leaderless, "/health", 503, page).await;
     check(&leaderless, "/health?serializable=true", 200, READABLE).await;
+    let alarmed = [(Check::Alarms { overlooked: Vec::new() }, "ALARM NOSPACE")];
+    let page = "{\"health\":\"false\",\"reason\":\"ALARM NOSPACE\"}\n";
+    check(&alarmed, "/health", 503, page).await;
+    check(&alarmed, "/health?serializable=true", 503, page).await;
+    check(&alarmed, "/health?exclude=CORRUPT", 503, page).await;
+    check(&alarmed, "/health?exclude=NOSPACE", 200, READABLE).await;
     let unread = [(Check::SerializableRead, "bad \"disk\"")];
     let page = "{\"health\":\"false\",\"reason\":\"RANGE ERROR:bad \\\"disk\\\"\"}\n";
     check(&unread, "/health?serializable=true", 503, page).await;
@@ -98,14 +113,15 @@ async fn excluded_checks_are_not_made() {
             Box::pin(async { Ok(()) })
         }
     });
-    send(&health::pages(checker), "GET", "/readyz?exclude=linearizable_read").await;
+    send(&health::pages(checker, Counts::default()), "GET", "/readyz?exclude=linearizable_read")
+        .await;
     let expected = [Check::DataCorruption, Check::SerializableRead, Check::NonLearner];
     assert_eq!(*made.lock().unwrap(), expected);
 }
 
 #[tokio::test]
 async fn the_version_is_told_in_etcds_order() {
-    let page = "{\"etcdserver\":\"3.7.0\",\"etcdcluster\":\"3.7.0\",\"storage\":\"3.7.0\"}";
+    let page = "{\"etcdserver\":\"3.7.0\",\"etcdcluster\":\"not_decided\",\"storage\":\"unknown\"}";
     check(&[], "/version", 200, page).await;
 }
 

@@ -48,6 +48,21 @@ pub fn step_of(storage: &Storage, floor: Revision, revisions: usize) -> Result<b
     Ok(round.next.main <= round.target || round.target < floor)
 }
 
+/// Whether everything below this floor is gone.
+pub(super) fn is_done(rows: &dyn Rows, floor: Revision) -> Result<bool, Error> {
+    Ok(begin(rows, floor)?.is_none())
+}
+
+/// Notes that nothing below the floor is left, in a store that was filled so.
+pub(super) fn put_done(batch: &mut Batch<'_>, floor: Revision) {
+    if floor < Revision::EMPTY_STORE {
+        return;
+    }
+    let round = next_round(floor, floor);
+    let round = CompactionRow { next: round.end(), ..round };
+    batch.put(Table::Meta, &MetaKey::Compaction.key(), round.encode());
+}
+
 /// The round to go on with; `None` when everything below the floor is gone.
 fn begin(rows: &dyn Rows, floor: Revision) -> Result<Option<CompactionRow>, Error> {
     let round = match rows.get(Table::Meta, &MetaKey::Compaction.key())? {

@@ -2,7 +2,7 @@
 //!
 //! What is hashed never depends on how far this member has removed compacted revisions.
 
-use super::{Error, HashKv, Head, history, index::Live};
+use super::{Error, HashKv, Head, history, index::Live, transfer::etcd_key};
 use crate::{
     storage::{
         self, Rows,
@@ -125,17 +125,4 @@ fn hash(
         cursor.step()?;
     }
     Ok(hash)
-}
-
-/// A revision as etcd writes it in its file: `main _ sub`, and a `t` behind a tombstone's.
-fn etcd_key(revision: SubRevision, tombstone: bool) -> Vec<u8> {
-    let ours = tables::revision_key(revision);
-    let mut key = Vec::with_capacity(ours.len() + 2);
-    key.extend_from_slice(&ours[..8]);
-    key.push(b'_');
-    key.extend_from_slice(&ours[8..]);
-    if tombstone {
-        key.push(b't');
-    }
-    key
 }

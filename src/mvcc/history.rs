@@ -38,6 +38,12 @@ fn encode(kind: u8, kv: &KeyValue) -> Vec<u8> {
     row
 }
 
+/// A row for a message that is encoded already.
+pub(super) fn encoded(tombstone: bool, message: &[u8]) -> Vec<u8> {
+    let kind = if tombstone { TOMBSTONE } else { PUT };
+    [&[kind], message].concat()
+}
+
 /// Whether a row is a tombstone, and the message as it is stored.
 pub(super) fn split(row: &[u8]) -> Result<(bool, &[u8]), storage::Error> {
     match row.split_first() {

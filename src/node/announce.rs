@@ -6,12 +6,17 @@ use std::{
 };
 
 use tokio::{sync::watch, time::Instant};
-use tracing::error;
+use tracing::{error, info};
 
 use crate::{
+    alarm::Alarms,
+    auth,
     cluster::Members,
     mvcc::Head,
-    node::{Identity, compaction::Compactions, keeper::LeaseKeeper, replies::Replies},
+    node::{
+        Identity, compaction::Compactions, credentials::Tokens, keeper::LeaseKeeper,
+        replies::Replies,
+    },
     raft::{Content, Notice},
     state_machine::{Reply, View},
     storage::Storage,
@@ -23,10 +28,12 @@ pub(crate) struct Announcer {
     pub(crate) storage: Storage,
     pub(crate) replies: Replies,
     pub(crate) members: watch::Sender<Arc<Members>>,
+    pub(crate) alarms: watch::Sender<Arc<Alarms>>,
     pub(crate) compactions: Compactions,
     /// Set once Raft runs; nothing is kept before.
     pub(crate) keeper: Arc<OnceLock<LeaseKeeper>>,
     pub(crate) election: Duration,
+    pub(crate) tokens: Tokens,
 }
 
 impl Announcer {
@@ -36,6 +43,7 @@ impl Announcer {
             Notice::Replaced(_) => {
                 self.replies.forget_all();
                 self.refresh_members();
+                self.refresh_alarms();
                 self.refresh_floor();
                 return;
             }
@@ -43,9 +51,13 @@ impl Announcer {
         let mut members_changed = false;
         for outcome in &outcomes {
             members_changed |= outcome.applied.members_changed;
+            outcome.applied.auth.iter().for_each(|change| self.authentication_changed(change));
             if let Ok(Reply::Compact(compacted)) = &outcome.applied.reply {
                 self.compactions.add(*compacted);
             }
+        }
+        if outcomes.iter().any(|outcome| outcome.applied.alarms_changed) {
+            self.refresh_alarms();
         }
         if members_changed {
             self.refresh_members();
@@ -63,6 +75,15 @@ impl Announcer {
         self.replies.applied(outcomes);
     }
 
+    fn authentication_changed(&self, change: &auth::Change) {
+        self.tokens.applied(change, Instant::now());
+        match change {
+            auth::Change::Enabled => info!("enabled authentication"),
+            auth::Change::Disabled => info!("disabled authentication"),
+            auth::Change::TokenGiven { .. } | auth::Change::LoggedOut(_) => {}
+        }
+    }
+
     fn take_over(&self, keeper: &LeaseKeeper, term: u64) {
         match View::new(self.storage.snapshot()).and_then(|view| Ok(view.leases()?)) {
             Ok(leases) => keeper.take_over(term, leases, Instant::now(), self.election),
@@ -75,6 +96,13 @@ impl Announcer {
         match Head::read(&self.storage.snapshot()) {
             Ok(head) => self.compactions.replaced(head.floor),
             Err(error) => error!(%error, "could not read the compaction floor"),
+        }
+    }
+
+    fn refresh_alarms(&self) {
+        match Alarms::read(&self.storage.snapshot()) {
+            Ok(alarms) => drop(self.alarms.send_replace(Arc::new(alarms))),
+            Err(error) => error!(%error, "could not read the alarms"),
         }
     }
 

@@ -6,10 +6,10 @@ use bytes::Bytes;
 use tokio::sync::Semaphore;
 
 use crate::{
-    node::keeper::LeaseKeeper,
+    node::{corruption, hashes::Hashes, keeper::LeaseKeeper},
     proto::peer::{
         LeaseOrderReply, LeaseRenewReply, LeaseTimeToLiveReply, MemberPromoteReply, NotLeader,
-        Propose, ProposeReply, ReadIndexReply, reply::Reply, request::Request,
+        Propose, ProposeReply, ReadIndexReply, Versions, reply::Reply, request::Request,
     },
     raft::{ProposeError, Raft, ReadError},
     types::{LeaseId, MemberId},
@@ -28,12 +28,16 @@ const BYTES_PROPOSED_MAX: usize = 128 << 20;
 pub(crate) struct Answers {
     raft: Raft,
     keeper: LeaseKeeper,
+    hashes: Hashes,
     proposed: Arc<Semaphore>,
+    /// The version of etcd that this program stands in for.
+    server: Arc<str>,
 }
 
 impl Answers {
-    pub(crate) fn new(raft: Raft, keeper: LeaseKeeper) -> Answers {
-        Answers { raft, keeper, proposed: Arc::new(Semaphore::new(BYTES_PROPOSED_MAX)) }
+    pub(crate) fn new(raft: Raft, keeper: LeaseKeeper, hashes: Hashes, server: &str) -> Answers {
+        let proposed = Arc::new(Semaphore::new(BYTES_PROPOSED_MAX));
+        Answers { raft, keeper, hashes, proposed, server: server.into() }
     }
 
     pub(crate) async fn answer(&self, request: Request) -> Reply {
@@ -59,12 +63,16 @@ impl Answers {
                 }
                 None => not_leader,
             },
+            Request::HashKv(ask) => {
+                Reply::HashKv(corruption::answer(&self.hashes, ask.revision).await)
+            }
             Request::MemberPromote(promote) => {
                 match self.raft.learner_is_ready(MemberId(promote.id)) {
                     Some(ready) => Reply::MemberPromote(MemberPromoteReply { ready }),
                     None => not_leader,
                 }
             }
+            Request::Versions(_) => Reply::Versions(Versions { server: self.server.to_string() }),
         }
     }
 

@@ -77,6 +77,11 @@ impl Compactions {
         self.lock().hashes.iter().find(|hash| hash.hash_revision == revision).copied()
     }
 
+    /// What is remembered, oldest first.
+    pub(crate) fn hashes(&self) -> Vec<HashKv> {
+        self.lock().hashes.iter().copied().collect()
+    }
+
     /// How far compaction has physically come, and its changes.
     pub(crate) fn done(&self) -> watch::Receiver<Option<Revision>> {
         self.0.done.subscribe()

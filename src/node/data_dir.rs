@@ -1,6 +1,8 @@
 //! A member's data directory: taken by one process, and known to belong to one member of one
 //! cluster.
 
+mod restoring;
+
 use std::{
     fs::{DirBuilder, File, OpenOptions},
     io::{self, Write},
@@ -15,6 +17,8 @@ use crate::{
     node::Identity,
     types::{ClusterId, MemberId},
 };
+
+pub use restoring::Restoring;
 
 /// Format of everything under the directory. Grows when an older program could not read it.
 pub const FORMAT: u32 = 1;
@@ -66,6 +70,14 @@ pub enum Error {
         path = .0.display()
     )]
     OfEtcd(PathBuf),
+    /// etcdutl's words.
+    #[error("data-dir {0:?} not empty or could not be read")]
+    NotEmpty(PathBuf),
+    #[error(
+        "--data-dir {path}: a restore into it was interrupted; remove it and restore again",
+        path = .0.display()
+    )]
+    Interrupted(PathBuf),
     #[error(
         "--data-dir {path} has format {found}, and this release reads formats up to {FORMAT}; start \
          a newer release",
@@ -106,6 +118,7 @@ impl DataDir {
     pub fn open(path: &Path, token: Token<'_>) -> Result<DataDir, Error> {
         let at = |error| Error::Io { path: path.to_owned(), error };
         refuse_etcd(path)?;
+        restoring::refuse(path)?;
         check(path, token)?;
         DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(at)?;
         let lock = take(path)?;

@@ -43,8 +43,24 @@ pub enum Error {
     TransferTimeout,
     #[error("the learner is not in sync with the leader")]
     LearnerNotReady,
+    #[error("the disk has no room to defragment")]
+    NoRoomToDefragment,
+    /// Nobody knows the token, or it is out of date.
+    #[error("invalid token")]
+    InvalidToken,
+    /// bcrypt would ignore what is beyond its limit.
+    #[error("the password is too long")]
+    PasswordTooLong,
+    /// Tokens are signed elsewhere: this member only has the public key.
+    #[error("there is no key to sign tokens with")]
+    VerifyOnly,
     #[error("{0}")]
     Storage(#[from] storage::Error),
+    /// The disk has no room for a copy of the state.
+    #[error("no room on the disk to save a snapshot")]
+    NoRoomToSave,
+    #[error("cannot save a snapshot: {0}")]
+    Save(String),
 }
 
 impl From<Rejection> for Error {

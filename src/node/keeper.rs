@@ -221,9 +221,9 @@ impl LeaseKeeper {
     }
 }
 
-/// A command that nobody waits for by name.
+/// A command that nobody waits for by name, and nobody has asked for.
 fn encode(operation: Operation) -> Bytes {
-    let command = Command { operation: Some(operation), ..Default::default() };
+    let command = Command { operation: Some(operation), by_member: true, ..Default::default() };
     Bytes::from(command.encode_to_vec())
 }
 

@@ -2,7 +2,6 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use bytes::Bytes;
 use tokio::time::{Instant, timeout_at};
 
 use crate::{
@@ -13,6 +12,7 @@ use crate::{
     },
     proto::peer::{self, reply, request},
     raft::Raft,
+    state_machine::View,
     types::LeaseId,
 };
 
@@ -22,8 +22,6 @@ pub struct TimeToLive {
     /// Seconds left, rounded down.
     pub remaining_secs: i64,
     pub granted_secs: i64,
-    /// Sorted; empty unless asked for.
-    pub keys: Vec<Bytes>,
 }
 
 /// How long to wait before asking again who leads, when nothing announces a change.
@@ -58,12 +56,8 @@ impl Leases {
     /// `None` when there is no such lease.
     ///
     /// # Errors
-    /// No leader could be asked in time, or the store can't be read.
-    pub async fn time_to_live(
-        &self,
-        id: LeaseId,
-        with_keys: bool,
-    ) -> Result<Option<TimeToLive>, Error> {
+    /// No leader could be asked in time.
+    pub async fn time_to_live(&self, id: LeaseId) -> Result<Option<TimeToLive>, Error> {
         let request = request::Request::LeaseTimeToLive(peer::LeaseTimeToLive { id: id.get() });
         let reply::Reply::LeaseTimeToLive(reply) = self.ask(request).await? else {
             return Err(Error::TimeoutConnectionLost);
@@ -71,29 +65,25 @@ impl Leases {
         if reply.gone {
             return Ok(None);
         }
-        let keys = match with_keys {
-            true => self.reader.view(Freshness::Linearizable).await?.lease_keys(id)?,
-            false => Vec::new(),
-        };
         let (remaining_secs, granted_secs) = (reply.remaining_secs, reply.granted_secs);
-        Ok(Some(TimeToLive { remaining_secs, granted_secs, keys }))
+        Ok(Some(TimeToLive { remaining_secs, granted_secs }))
     }
 
-    /// All leases, the next to run out first.
+    /// All leases, the next to run out first, and the view in which there are these.
     ///
     /// # Errors
     /// No leader could be asked in time, or the store can't be read.
-    pub async fn list(&self) -> Result<Vec<LeaseId>, Error> {
+    pub async fn list(&self) -> Result<(View, Vec<LeaseId>), Error> {
         let request = request::Request::LeaseOrder(peer::LeaseOrder {});
         let reply::Reply::LeaseOrder(order) = self.ask(request).await? else {
             return Err(Error::TimeoutConnectionLost);
         };
         let places: HashMap<i64, usize> = order.ids.into_iter().zip(0..).collect();
         // Which leases there are is read here: the leader may have been deposed since.
-        let leases = self.reader.view(Freshness::Linearizable).await?.leases()?;
-        let mut ids: Vec<LeaseId> = leases.into_iter().map(|lease| lease.id).collect();
+        let view = self.reader.view(Freshness::Linearizable).await?;
+        let mut ids: Vec<LeaseId> = view.leases()?.into_iter().map(|lease| lease.id).collect();
         ids.sort_by_key(|id| places.get(&id.get()).copied().unwrap_or(usize::MAX));
-        Ok(ids)
+        Ok((view, ids))
     }
 
     /// Asks until a leader answers. Asking twice is safe: a renewal renewed is a renewal.

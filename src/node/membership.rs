@@ -32,8 +32,6 @@ pub struct MembershipRules {
     pub max_learners: u64,
     /// etcd's strict-reconfig-check.
     pub strict: bool,
-    /// etcd's initial-cluster-token: part of what ids are computed from.
-    pub token: String,
 }
 
 /// The membership list and its changes. Clones share everything.
@@ -73,11 +71,8 @@ impl Membership {
     ) -> Result<(Member, Vec<Member>), Error> {
         self.may_add(learner).await?;
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-        let id = cluster::ids::member_id(
-            &peer_urls,
-            &self.rules.token,
-            now.ok().map(|now| now.as_secs()),
-        );
+        // etcd has no token here: the time tells this member from all that were ever added.
+        let id = cluster::ids::member_id(&peer_urls, "", now.ok().map(|now| now.as_secs()));
         let member =
             Member { id: id.0, peer_ur_ls: peer_urls, is_learner: learner, ..Default::default() };
         let add = MemberAdd {
@@ -161,8 +156,8 @@ impl Membership {
         }
     }
 
-    /// Refuses to add to a cluster in which a voter is missing, as etcd does: the new one could
-    /// cost the quorum.
+    /// Refuses to add to a cluster that would be without a quorum if the new member did not come,
+    /// as etcd does. One that is alone can always grow.
     async fn may_add(&self, learner: bool) -> Result<(), Error> {
         if !self.rules.strict {
             return Ok(());
@@ -172,7 +167,8 @@ impl Membership {
             return Err(rejected(cluster::Rejection::NotEnoughStarted));
         }
         let (healthy, voters) = self.healthy_voters(&members);
-        if healthy == voters { Ok(()) } else { Err(Error::Unhealthy) }
+        let with_another = voters + 1;
+        if voters == 1 || healthy > with_another / 2 { Ok(()) } else { Err(Error::Unhealthy) }
     }
 
     /// Refuses to remove a voter that the others need for a quorum, as etcd does.

@@ -4,9 +4,12 @@ use crate::{
     proto::{
         command::command,
         etcdserverpb::{
-            CompactionRequest, DeleteRangeRequest, DeleteRangeResponse, LeaseGrantRequest,
-            LeaseGrantResponse, LeaseRevokeRequest, PutRequest, PutResponse, TxnRequest,
-            TxnResponse,
+            AlarmRequest, AlarmResponse, AuthDisableRequest, AuthEnableRequest, AuthRoleAddRequest,
+            AuthRoleDeleteRequest, AuthRoleGrantPermissionRequest, AuthRoleRevokePermissionRequest,
+            AuthUserAddRequest, AuthUserChangePasswordRequest, AuthUserDeleteRequest,
+            AuthUserGrantRoleRequest, AuthUserRevokeRoleRequest, CompactionRequest,
+            DeleteRangeRequest, DeleteRangeResponse, LeaseGrantRequest, LeaseGrantResponse,
+            LeaseRevokeRequest, PutRequest, PutResponse, TxnRequest, TxnResponse,
         },
     },
     state_machine::Reply,
@@ -47,7 +50,40 @@ macro_rules! operation {
 operation!(PutRequest => Put => PutResponse);
 operation!(DeleteRangeRequest => DeleteRange => DeleteRangeResponse);
 operation!(TxnRequest => Txn => TxnResponse);
+operation!(AlarmRequest => Alarm => AlarmResponse);
 operation!(LeaseGrantRequest => LeaseGrant => LeaseGrantResponse);
+
+macro_rules! without_answer {
+    ($($request:ty => $variant:ident),* $(,)?) => {$(
+        /// The answer is the revision of the key space, for the header.
+        impl Operation for $request {
+            type Reply = Revision;
+
+            fn into_operation(self) -> command::Operation {
+                command::Operation::$variant(self)
+            }
+
+            fn reply(reply: Reply, revision: Revision) -> Option<Revision> {
+                matches!(reply, Reply::Done).then_some(revision)
+            }
+        }
+    )*};
+}
+
+without_answer!(
+    LeaseRevokeRequest => LeaseRevoke,
+    AuthEnableRequest => AuthEnable,
+    AuthDisableRequest => AuthDisable,
+    AuthUserAddRequest => UserAdd,
+    AuthUserDeleteRequest => UserDelete,
+    AuthUserChangePasswordRequest => UserChangePassword,
+    AuthUserGrantRoleRequest => UserGrantRole,
+    AuthUserRevokeRoleRequest => UserRevokeRole,
+    AuthRoleAddRequest => RoleAdd,
+    AuthRoleDeleteRequest => RoleDelete,
+    AuthRoleGrantPermissionRequest => RoleGrantPermission,
+    AuthRoleRevokePermissionRequest => RoleRevokePermission,
+);
 
 /// The answer is the revision of the key space, for the header.
 impl Operation for CompactionRequest {
@@ -59,18 +95,5 @@ impl Operation for CompactionRequest {
 
     fn reply(reply: Reply, revision: Revision) -> Option<Revision> {
         matches!(reply, Reply::Compact(_)).then_some(revision)
-    }
-}
-
-/// The answer is the revision of the key space, for the header.
-impl Operation for LeaseRevokeRequest {
-    type Reply = Revision;
-
-    fn into_operation(self) -> command::Operation {
-        command::Operation::LeaseRevoke(self)
-    }
-
-    fn reply(reply: Reply, revision: Revision) -> Option<Revision> {
-        matches!(reply, Reply::Done).then_some(revision)
     }
 }

@@ -13,7 +13,7 @@ use tracing::warn;
 
 use crate::{
     cluster::Members,
-    node::{Ended, answer::Answers},
+    node::{Ended, VersionPage, answer::Answers},
     proto::{etcdserverpb::Member, peer},
     raft::{
         Incoming,
@@ -88,7 +88,7 @@ pub(crate) struct MemberHandler {
     pub(crate) incoming: Incoming,
     pub(crate) answers: Answers,
     pub(crate) members: watch::Receiver<Arc<Members>>,
-    /// The JSON body of `/version`.
+    /// The version of etcd that this program stands in for.
     pub(crate) version: String,
 }
 
@@ -134,7 +134,7 @@ impl Handler for MemberHandler {
     }
 
     fn version(&self) -> String {
-        self.version.clone()
+        VersionPage::new(&self.version, self.members.borrow().versions).json()
     }
 
     fn members(&self) -> Vec<Member> {
@@ -154,9 +154,9 @@ mod tests {
             incarnation: Some(incarnation),
         };
         let members = Members {
-            cluster: None,
             rows: vec![row(1, 11)],
             removed: vec![row(2, 22), row(3, 33)],
+            ..Members::default()
         };
         let (ended, told) = watch::channel(None);
         let gate = MembersGate::new(watch::channel(Arc::new(members)).1, ended);

@@ -103,17 +103,25 @@ impl Proposer {
         caller: &Caller,
         operation: O,
     ) -> Result<O::Reply, Error> {
-        let applied = self.apply(caller, operation.into_operation()).await?;
+        let command = Command {
+            user: caller.user.clone(),
+            auth_revision: caller.auth_revision,
+            operation: Some(operation.into_operation()),
+            ..Default::default()
+        };
+        let applied = self.apply(command).await?;
         let reply = applied.reply.map_err(Error::Rejected)?;
         O::reply(reply, applied.revision).ok_or(Error::Stopped)
     }
 
-    /// The reply of a command that has no client message of its own, with the revision after it.
+    /// The reply of a command that this member proposes of its own accord, or after it has judged
+    /// who asks for it, with the revision after it.
     pub(crate) async fn command(
         &self,
         operation: command::Operation,
     ) -> Result<(Reply, Revision), Error> {
-        let applied = self.apply(&Caller::default(), operation).await?;
+        let command = Command { by_member: true, operation: Some(operation), ..Default::default() };
+        let applied = self.apply(command).await?;
         Ok((applied.reply.map_err(Error::Rejected)?, applied.revision))
     }
 
@@ -122,19 +130,9 @@ impl Proposer {
         self.0.replies.len()
     }
 
-    async fn apply(
-        &self,
-        caller: &Caller,
-        operation: command::Operation,
-    ) -> Result<Applied, Error> {
+    async fn apply(&self, mut command: Command) -> Result<Applied, Error> {
         let deadline = Instant::now() + self.0.limits.timeout;
-        let operation = self.decide(operation);
-        let mut command = Command {
-            user: caller.user.clone(),
-            auth_revision: caller.auth_revision,
-            operation: Some(operation),
-            ..Default::default()
-        };
+        self.decide(&mut command);
         let id = self.0.replies.stamp(&mut command);
         let encoded = Bytes::from(command.encode_to_vec());
         if encoded.len() > self.0.limits.request_bytes + COMMAND_OVERHEAD_MAX {
@@ -150,15 +148,14 @@ impl Proposer {
     }
 
     /// Fills in what members could decide differently.
-    fn decide(&self, mut operation: command::Operation) -> command::Operation {
-        if let command::Operation::LeaseGrant(grant) = &mut operation {
+    fn decide(&self, command: &mut Command) {
+        if let Some(command::Operation::LeaseGrant(grant)) = &mut command.operation {
             grant.ttl = grant.ttl.max(self.0.limits.lease_ttl_min_secs);
             if grant.id == 0 {
                 let mut ids = self.0.ids.lock().expect("no code panics while it holds this lock");
                 grant.id = ids.random_range(1..=i64::MAX);
             }
         }
-        operation
     }
 
     /// Proposes until the command is in some leader's log, and waits for what comes of it.

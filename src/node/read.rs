@@ -14,6 +14,7 @@ use crate::{
         Error,
         ask::{AskError, Leader},
         compaction::Compactions,
+        hashes::Hashes,
     },
     proto::peer::{ReadIndex, reply, request},
     raft::Raft,
@@ -44,6 +45,7 @@ pub struct Reader {
     storage: Storage,
     rounds: mpsc::Sender<oneshot::Sender<Result<u64, AskError>>>,
     compactions: Compactions,
+    hashes: Hashes,
     timeout: Duration,
 }
 
@@ -53,12 +55,12 @@ impl Reader {
         raft: Raft,
         leader: Leader,
         storage: Storage,
-        compactions: Compactions,
+        (compactions, hashes): (Compactions, Hashes),
         timeout: Duration,
     ) -> (Reader, impl Future<Output = ()> + Send + 'static) {
         let (rounds, inbox) = mpsc::channel(QUEUE_MAX);
         let task = make_rounds(inbox, leader, timeout);
-        (Reader { raft, storage, rounds, compactions, timeout }, task)
+        (Reader { raft, storage, rounds, compactions, hashes, timeout }, task)
     }
 
     /// # Errors
@@ -81,10 +83,13 @@ impl Reader {
         }
     }
 
-    /// HashKV as this member found it when it compacted the store at this revision, if it remembers
-    /// that.
-    pub fn hash_at_compaction(&self, revision: i64) -> Option<HashKv> {
-        self.compactions.hash_at(revision)
+    /// HashKV, and the newest revision when it was asked for. Of a revision that this member has
+    /// compacted at, the hash is the one that it found then, if it remembers that.
+    ///
+    /// # Errors
+    /// The revision is compacted or in the future, or the store can't be read.
+    pub async fn hash_kv(&self, revision: i64) -> Result<(HashKv, Revision), Error> {
+        Ok(self.hashes.at(revision).await?)
     }
 
     /// Returns once this member has applied everything that was acknowledged before the call.

@@ -3,37 +3,41 @@
 use std::{
     path::PathBuf,
     sync::{Arc, OnceLock},
+    time::Duration,
 };
 
 use futures::{FutureExt, future::BoxFuture};
 use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::info;
 
 use crate::{
     cluster::Members,
     log::{self, Log, Meter, Writer},
-    mvcc::Head,
     node::{
-        Identity, Leases, Limits, Membership, MembershipRules, Node, Proposer, Reader,
-        StatusHandle, Tuning,
-        announce::Announcer,
+        CorruptionRules, Identity, Leases, Limits, Membership, MembershipRules, Node, Proposer,
+        Reader, Saver, Space, SpaceRules, StatusHandle, Tuning,
         answer::Answers,
         ask::Leader,
         background,
-        compaction::Compactions,
+        corruption::{Comparison, Watchman},
+        credentials::{self, Credentials},
         introduce::{Introduction, address_members, introduce, set_addresses},
         keeper::LeaseKeeper,
         peers::{MemberHandler, MembersGate},
         replies::Replies,
+        told::Told,
+        versions::{Downgrades, VersionKeeper},
     },
-    proto::etcdserverpb::Member,
+    proto::{command::ForceNewCluster, etcdserverpb::Member},
     raft::{
-        PAYLOAD_BYTES_MAX, Parts, Peers, Raft, Retention, StartError, Timing, Workers,
+        self, PAYLOAD_BYTES_MAX, Parts, Peers, Raft, Retention, StartError, Timing, Workers,
         network::{Network, PeerUrl, Tls},
         peers,
     },
     state_machine::StateMachine,
     storage::{self, Storage},
+    types::Version,
     watch::WatchHub,
 };
 
@@ -53,7 +57,9 @@ pub struct Options {
     pub limits: Limits,
     pub tuning: Tuning,
     pub rules: MembershipRules,
-    pub quota_bytes: i64,
+    pub space: SpaceRules,
+    pub corruption: CorruptionRules,
+    pub credentials: credentials::Options,
     /// Where the log keeps its files, and through what.
     pub log: log::Options,
     pub files: Arc<dyn log::Files>,
@@ -65,8 +71,12 @@ pub struct Options {
     pub peer_tls: Option<Tls>,
     /// Where other members reach this one.
     pub peer_listen: Vec<PeerUrl>,
-    /// The JSON body of `/version` on the peers' port.
+    /// The version of etcd that this program stands in for, with its patch number.
     pub version: String,
+    /// Time between two looks at a downgrade; none for zero.
+    pub downgrade_check: Duration,
+    /// Makes this member the only one of its cluster, if it has data; as its flags describe it.
+    pub force_new_cluster: Option<Member>,
     /// Seed of everything random that is not secret.
     pub seed: u64,
 }
@@ -105,21 +115,15 @@ impl Running {
     pub async fn start(options: Options) -> Result<Running, StartError> {
         let Opened { storage, log, writer, meter, hub, founders } = Opened::open(&options)?;
         let replies = Replies::new(options.identity.member, options.epoch);
-        let (members, members_now) = watch::channel(Arc::new(Members::read(&storage.snapshot())?));
-        let compactions = Compactions::new(Head::read(&storage.snapshot())?.floor, options.tuning);
         let keeper = Arc::new(OnceLock::new());
-        let mut announcer = Announcer {
-            identity: options.identity,
-            storage: storage.clone(),
-            replies: replies.clone(),
-            members,
-            compactions: compactions.clone(),
-            keeper: keeper.clone(),
-            election: options.timing.election,
-        };
+        let (told, mut announcer) = Told::new(&options, &storage, &replies, &keeper)?;
         let (refuse, refused) = watch::channel(None);
-        let gate = Arc::new(MembersGate::new(members_now.clone(), refuse));
+        let gate = Arc::new(MembersGate::new(told.members.clone(), refuse));
         let peers = Peers::new(connections(&options, gate.clone()));
+        let comparison = comparison(&options, &told, &peers);
+        if options.corruption.at_start && founders.is_empty() {
+            compare_at_start(&comparison, &peers).await?;
+        }
         let ports = open_ports(&peers, &options.peer_listen).await?;
         let (raft, incoming, first_election) = Raft::start(Parts {
             id: options.identity.member,
@@ -133,32 +137,36 @@ impl Running {
             peers: peers.clone(),
             workers: options.workers.clone(),
             slow_apply: options.tuning.slow_apply,
+            in_force: told.authority.in_force.clone(),
             seed: options.seed,
         })
         .await?;
         gate.know(raft.participants());
-        let told = (members_now.clone(), compactions.clone());
-        let handles = Handles::new(&options, &raft, &storage, hub, replies.clone(), told);
+        let handles = Handles::new(&options, &raft, &storage, hub, replies.clone(), &told);
         let _ = keeper.set(handles.keeper.clone());
         let (answers, version) = (handles.answers, options.version.clone());
-        let members = members_now.clone();
+        let members = told.members.clone();
         let handler = Arc::new(MemberHandler { incoming, answers, members, version });
-        let members = members_now;
+        let members = told.members;
         ports.into_iter().for_each(|port| peers.serve(port, handler.clone()));
         options.founders.iter().for_each(|founder| set_addresses(&peers, founder));
         raft.run(first_election.early(options.tuning.initial_election));
         let (introduction, timing) = (Introduction::new(&options, founders), options.timing);
-        let background: [BoxFuture<'static, ()>; 8] = [
+        let watchman =
+            Watchman::new(comparison, options.corruption, &handles.node, told.alarms.clone());
+        let (tasks, stop) = run_all(vec![
             handles.proposing,
             handles.reading,
             background::keep_leases(handles.keeper, raft.clone()).boxed(),
             background::reconcile_members(raft.clone(), members.clone(), timing.election).boxed(),
             background::retain(raft.clone(), storage.clone(), meter, options.retention).boxed(),
-            compactions.run(storage, raft.clone()).boxed(),
+            told.compactions.run(storage, raft.clone()).boxed(),
             address_members(peers.clone(), members.clone(), raft.participants()).boxed(),
             introduce(handles.node.clone(), raft.clone(), members.clone(), introduction).boxed(),
-        ];
-        let (tasks, stop) = run_all(background);
+            handles.versions.run().boxed(),
+            handles.node.space.clone().watch(raft.clone()).boxed(),
+            watchman.run(raft.clone()).boxed(),
+        ]);
         Ok(Running {
             node: handles.node,
             raft,
@@ -227,8 +235,26 @@ impl Running {
     }
 }
 
+fn comparison(options: &Options, told: &Told, peers: &Peers) -> Comparison {
+    Comparison {
+        identity: options.identity,
+        hashes: told.hashes.clone(),
+        peers: peers.clone(),
+        members: told.members.clone(),
+        timeout: options.limits.timeout,
+    }
+}
+
+/// Nothing has been opened yet, so members that start at the same time find nobody to ask, and do
+/// not wait for each other.
+async fn compare_at_start(comparison: &Comparison, peers: &Peers) -> Result<(), StartError> {
+    let members = comparison.members.borrow().clone();
+    members.rows.iter().for_each(|row| set_addresses(peers, &row.member));
+    comparison.at_start().await.map_err(|found| StartError::Inconsistent(found.to_string()))
+}
+
 /// Runs the work in the background until the returned token is cancelled.
-fn run_all(background: [BoxFuture<'static, ()>; 8]) -> (TaskTracker, CancellationToken) {
+fn run_all(background: Vec<BoxFuture<'static, ()>>) -> (TaskTracker, CancellationToken) {
     let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
     for work in background {
         tasks.spawn(stop.clone().run_until_cancelled_owned(work));
@@ -254,6 +280,10 @@ impl Opened {
             None => storage::Place::Memory,
         };
         let storage = Storage::open(place)?;
+        refuse_older(&options.version, Members::read(&storage.snapshot())?.versions.cluster)?;
+        if let Some(member) = &options.force_new_cluster {
+            force(options, &storage, member)?;
+        }
         let (log, writer) = Log::open(options.files.clone(), options.log.clone())?;
         let is_new = log.state().last.is_none() && storage.durable().is_none();
         let founders = if is_new { options.founders.clone() } else { Vec::new() };
@@ -264,11 +294,40 @@ impl Opened {
     }
 }
 
+/// A cluster that has gone on to a newer version may hold what this program does not know.
+fn refuse_older(server: &str, cluster: Option<Version>) -> Result<(), StartError> {
+    match cluster {
+        Some(cluster) if Version::parse(server).is_some_and(|server| server < cluster) => {
+            Err(StartError::OlderThanCluster { server: server.to_owned(), cluster })
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
+fn force(options: &Options, storage: &Storage, member: &Member) -> Result<(), StartError> {
+    let Identity { cluster, member: id } = options.identity;
+    let request = ForceNewCluster {
+        cluster_id: cluster.0,
+        member: Some(Member { id: id.0, ..member.clone() }),
+    };
+    let forced =
+        raft::force_new_cluster(options.files.clone(), options.log.clone(), storage, request)?;
+    if let Some(raft::Forced { committed_before, committed }) = forced {
+        info!(
+            cluster_id = %cluster, local_member_id = %id,
+            wal_commit_index = committed_before, commit_index = committed,
+            "forcing restart member"
+        );
+    }
+    Ok(())
+}
+
 /// The handles of a member, with the work behind them.
 struct Handles {
     node: Node,
     keeper: LeaseKeeper,
     answers: Answers,
+    versions: VersionKeeper,
     proposing: BoxFuture<'static, ()>,
     reading: BoxFuture<'static, ()>,
 }
@@ -280,16 +339,23 @@ impl Handles {
         storage: &Storage,
         watch: WatchHub,
         replies: Replies,
-        (members, compactions): (watch::Receiver<Arc<Members>>, Compactions),
+        told: &Told,
     ) -> Handles {
         let timeout = options.limits.timeout;
         let keeper = LeaseKeeper::new(raft.clone());
-        let answers = Answers::new(raft.clone(), keeper.clone());
+        let answers =
+            Answers::new(raft.clone(), keeper.clone(), told.hashes.clone(), &options.version);
         let leader = Leader::new(raft.clone(), answers.clone());
         let (proposer, proposing) =
             Proposer::new(raft.clone(), leader.clone(), replies, options.limits, options.seed);
-        let (reader, reading) =
-            Reader::new(raft.clone(), leader.clone(), storage.clone(), compactions, timeout);
+        let (reader, reading) = Reader::new(
+            raft.clone(),
+            leader.clone(),
+            storage.clone(),
+            (told.compactions.clone(), told.hashes.clone()),
+            timeout,
+        );
+        let credentials = credentials(options, raft, storage, told, (&proposer, &reader));
         let membership = Membership {
             identity: options.identity,
             raft: raft.clone(),
@@ -299,6 +365,16 @@ impl Handles {
             rules: options.rules.clone(),
             timeout,
         };
+        let versions = VersionKeeper {
+            raft: raft.clone(),
+            proposer: proposer.clone(),
+            members: told.members.clone(),
+            identity: options.identity,
+            server: options.version.clone(),
+            downgrade_check: options.downgrade_check,
+        };
+        let downgrades = Downgrades { proposer: proposer.clone(), reader: reader.clone() };
+        let space = space(options, storage, told, (&proposer, &reader));
         let node = Node {
             identity: options.identity,
             proposer,
@@ -306,16 +382,56 @@ impl Handles {
             watch,
             leases: Leases::new(raft.clone(), leader, reader, timeout),
             membership,
+            downgrades,
+            saver: Saver::new(storage.clone(), options.state_dir.clone()),
             status: StatusHandle::new(
                 raft.clone(),
                 storage.clone(),
                 options.identity,
-                members,
-                options.quota_bytes,
+                (told.members.clone(), told.alarms.clone()),
+                options.space.quota_bytes,
             ),
+            space,
+            credentials,
         };
-        Handles { node, keeper, answers, proposing: proposing.boxed(), reading: reading.boxed() }
+        let (proposing, reading) = (proposing.boxed(), reading.boxed());
+        Handles { node, keeper, answers, versions, proposing, reading }
     }
+}
+
+fn space(
+    options: &Options,
+    storage: &Storage,
+    told: &Told,
+    (proposer, reader): (&Proposer, &Reader),
+) -> Space {
+    Space::new(
+        options.identity,
+        storage.clone(),
+        proposer.clone(),
+        reader.clone(),
+        told.alarms.clone(),
+        options.space.clone(),
+    )
+}
+
+fn credentials(
+    options: &Options,
+    raft: &Raft,
+    storage: &Storage,
+    told: &Told,
+    (proposer, reader): (&Proposer, &Reader),
+) -> Credentials {
+    Credentials::new(credentials::Parts {
+        options: options.credentials.clone(),
+        tokens: told.authority.tokens.clone(),
+        in_force: told.authority.in_force.clone(),
+        storage: storage.clone(),
+        raft: raft.clone(),
+        proposer: proposer.clone(),
+        reader: reader.clone(),
+        timeout: options.limits.timeout,
+    })
 }
 
 fn connections(options: &Options, gate: Arc<MembersGate>) -> peers::Options {

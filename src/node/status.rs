@@ -5,7 +5,8 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use crate::{
-    cluster::Members,
+    alarm::Alarms,
+    cluster::{Members, Versions},
     node::Identity,
     raft::{Leadership, Raft},
     storage::{Sizes, Storage},
@@ -24,6 +25,8 @@ pub struct Status {
     pub sizes: Sizes,
     /// `quota-backend-bytes` in force.
     pub quota_bytes: i64,
+    pub versions: Versions,
+    pub alarms: Arc<Alarms>,
 }
 
 /// Tells the status of a running member. Clones share it.
@@ -33,6 +36,7 @@ pub struct StatusHandle {
     storage: Storage,
     identity: Identity,
     members: watch::Receiver<Arc<Members>>,
+    alarms: watch::Receiver<Arc<Alarms>>,
     quota_bytes: i64,
 }
 
@@ -41,10 +45,10 @@ impl StatusHandle {
         raft: Raft,
         storage: Storage,
         identity: Identity,
-        members: watch::Receiver<Arc<Members>>,
+        (members, alarms): (watch::Receiver<Arc<Members>>, watch::Receiver<Arc<Alarms>>),
         quota_bytes: i64,
     ) -> StatusHandle {
-        StatusHandle { raft, storage, identity, members, quota_bytes }
+        StatusHandle { raft, storage, identity, members, alarms, quota_bytes }
     }
 
     pub fn now(&self) -> Status {
@@ -57,7 +61,19 @@ impl StatusHandle {
             is_learner: self.is_learner(),
             sizes: self.storage.sizes(),
             quota_bytes: self.quota_bytes,
+            versions: self.versions(),
+            alarms: self.alarms(),
         }
+    }
+
+    /// What the members have agreed on, as far as this one has applied it.
+    pub fn versions(&self) -> Versions {
+        self.members.borrow().versions
+    }
+
+    /// The alarms that are active as far as this member knows.
+    pub fn alarms(&self) -> Arc<Alarms> {
+        self.alarms.borrow().clone()
     }
 
     /// The Raft term, for headers.

@@ -30,7 +30,7 @@ use super::{
 };
 use crate::{
     proto::{SharedEvent, command::Command},
-    state_machine::{self, Payload, StateMachine},
+    state_machine::{self, InForce, Payload, StateMachine},
     storage::{self, Position, Storage},
     types::{LogId, MemberId, Revision},
     watch::{Batch, WatchHub},
@@ -89,6 +89,7 @@ pub(crate) struct Applier {
     pub(crate) hub: WatchHub,
     pub(crate) applied: Applied,
     pub(crate) outlet: Outlet,
+    pub(crate) in_force: InForce,
     pub(crate) gaps: Gaps,
     /// A batch that takes longer is logged.
     pub(crate) slow: Duration,
@@ -199,8 +200,10 @@ impl Applier {
         let Some(id) = position.applied else {
             return Err(io::Error::other("a snapshot of an empty log"));
         };
+        self.in_force.withdraw();
         import.finish(position).map_err(io::Error::other)?;
-        self.machine = StateMachine::open(self.storage.clone()).map_err(io::Error::other)?;
+        let (storage, in_force) = (self.storage.clone(), self.in_force.clone());
+        self.machine = StateMachine::open_telling(storage, in_force).map_err(io::Error::other)?;
         self.hub.reset(self.machine.revision());
         (self.outlet)(Notice::Replaced(id));
         self.applied.advance(id.index);

@@ -22,9 +22,9 @@ use super::{
 };
 use crate::{
     log::{self, Log, Writer},
-    state_machine::StateMachine,
+    state_machine::{InForce, StateMachine},
     storage::{self, Storage},
-    types::MemberId,
+    types::{MemberId, Version},
     watch::WatchHub,
 };
 
@@ -38,6 +38,8 @@ pub struct Parts {
     pub storage: Storage,
     pub hub: WatchHub,
     pub outlet: Outlet,
+    /// Kept at the rules of authentication that have been applied.
+    pub in_force: InForce,
     pub peers: Peers,
     pub workers: Workers,
     /// Applying a batch that takes longer is logged.
@@ -58,6 +60,15 @@ pub enum StartError {
     Bind { url: String, error: io::Error },
     #[error("{0}")]
     Io(#[from] io::Error),
+    /// etcd's words.
+    #[error(
+        "invalid downgrade; server version is lower than determined cluster version \
+         (current-server-version: {server}, determined-cluster-version: {cluster})"
+    )]
+    OlderThanCluster { server: String, cluster: Version },
+    /// The store holds something else than those of other members.
+    #[error("{0}")]
+    Inconsistent(String),
     #[error("{0}")]
     Raft(String),
 }
@@ -69,7 +80,7 @@ impl Raft {
     /// # Errors The settings contradict each other, or the log or the state can't be read.
     pub async fn start(parts: Parts) -> Result<(Raft, Incoming, FirstElection), StartError> {
         let config = openraft_config(parts.timing, parts.retention)?;
-        let machine = StateMachine::open(parts.storage.clone())?;
+        let machine = StateMachine::open_telling(parts.storage.clone(), parts.in_force.clone())?;
         let applied = Applied::default();
         if let Some(id) = machine.position().applied {
             applied.advance(id.index);
@@ -80,6 +91,7 @@ impl Raft {
             hub: parts.hub,
             applied: applied.clone(),
             outlet: parts.outlet,
+            in_force: parts.in_force,
             gaps: Gaps::Refused,
             slow: parts.slow_apply,
         };

@@ -1,6 +1,6 @@
 //! openraft's types as we fill them in, and the way between them and our own.
 
-use std::fmt;
+use std::{collections::BTreeSet, fmt};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use openraft::{
@@ -14,7 +14,7 @@ use openraft::{
 use super::runtime::SeededTokio;
 use crate::{
     log,
-    types::{LogId, Vote},
+    types::{LogId, MemberId, Vote},
 };
 
 openraft::declare_raft_types!(
@@ -109,6 +109,12 @@ pub(crate) fn encode_membership(membership: &OpenMembership) -> Bytes {
     out.freeze()
 }
 
+/// The membership of a group that begins with these voters.
+pub fn founding_membership(voters: impl IntoIterator<Item = MemberId>) -> Bytes {
+    let voters: BTreeSet<u64> = voters.into_iter().map(|id| id.0).collect();
+    encode_membership(&OpenMembership::new_with_defaults(vec![voters], []))
+}
+
 fn put_ids(out: &mut BytesMut, ids: impl Iterator<Item = u64>) {
     let ids: Vec<u64> = ids.collect();
     out.put_u32_le(list_len(ids.len()));
@@ -167,8 +173,6 @@ fn take_ids(bytes: &mut Bytes) -> Result<Vec<u64>, BadMembership> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use super::*;
 
     #[test]

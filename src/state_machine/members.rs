@@ -6,7 +6,7 @@ use super::{Failure, Rejection, Reply, apply::Effects};
 use crate::{
     cluster::{Members, Row, table},
     proto::{
-        command::{Bootstrap, MemberAdd, MemberPublish},
+        command::{Bootstrap, ForceNewCluster, MemberAdd, MemberPublish},
         etcdserverpb::{Member, MemberPromoteRequest, MemberRemoveRequest, MemberUpdateRequest},
     },
     storage::Batch,
@@ -78,6 +78,30 @@ pub(super) fn publish(batch: &mut Batch<'_>, request: MemberPublish) -> Result<E
     let members_changed = row != *before;
     table::put(batch, &row);
     Ok(Effects { members_changed, ..Effects::done() })
+}
+
+/// Leaves the list with one member, a voter. Doing so again changes nothing.
+pub(super) fn force_new_cluster(
+    batch: &mut Batch<'_>,
+    request: ForceNewCluster,
+) -> Result<Effects, Failure> {
+    let member = match request.member {
+        Some(member) if member.id != 0 => member,
+        Some(_) | None => return Err(Rejection::Malformed("a member without an id").into()),
+    };
+    let members = Members::read(batch)?;
+    if members.cluster.is_none() {
+        table::put_cluster(batch, ClusterId(request.cluster_id));
+    }
+    let id = MemberId(member.id);
+    for other in members.rows.iter().filter(|row| row.member.id != id.0) {
+        table::remove(batch, other);
+    }
+    let known = members.get(id).or_else(|| members.removed(id)).cloned();
+    let mut row = known.unwrap_or(Row { member, incarnation: None });
+    row.member.is_learner = false;
+    table::readmit(batch, &row);
+    Ok(Effects { members_changed: true, ..Effects::done() })
 }
 
 fn read(batch: &Batch<'_>) -> Result<Members, Failure> {

@@ -1,6 +1,8 @@
 //! The state machine as its users see it, command by command. Properties over whole logs stand in
 //! `tests/state_properties.rs`.
 
+mod auth;
+
 use bytes::Bytes;
 
 use super::{Applied, Compacted, Entry, Payload, Rejection, Reply, StateMachine, View};

@@ -2,11 +2,14 @@
 
 use bytes::Bytes;
 
-use super::Position;
+use super::{Judge, Position};
 use crate::{
+    alarm::Alarms,
+    auth::{self, Asker, Rules},
     cluster::Members,
     lease::{self, Lease},
     mvcc,
+    proto::authpb::{Role, User},
     storage::{self, Snapshot},
     types::LeaseId,
 };
@@ -41,6 +44,38 @@ impl View {
 
     pub fn members(&self) -> Result<Members, storage::Error> {
         Members::read(self.keys.snapshot())
+    }
+
+    pub fn alarms(&self) -> Result<Alarms, storage::Error> {
+        Alarms::read(self.keys.snapshot())
+    }
+
+    /// Whether authentication is enabled, and the auth revision.
+    pub fn auth(&self) -> Result<auth::table::State, storage::Error> {
+        auth::table::State::read(self.keys.snapshot())
+    }
+
+    pub fn user(&self, name: &str) -> Result<Option<User>, storage::Error> {
+        auth::table::user(self.keys.snapshot(), name)
+    }
+
+    pub fn role(&self, name: &str) -> Result<Option<Role>, storage::Error> {
+        auth::table::role(self.keys.snapshot(), name)
+    }
+
+    /// All users, by name.
+    pub fn users(&self) -> Result<Vec<User>, storage::Error> {
+        auth::table::users(self.keys.snapshot())
+    }
+
+    /// All roles, by name.
+    pub fn roles(&self) -> Result<Vec<Role>, storage::Error> {
+        auth::table::roles(self.keys.snapshot())
+    }
+
+    /// What somebody may read here, by rules that are those of this view.
+    pub fn judge<'a>(&'a self, rules: &'a Rules, asker: Asker<'a>) -> Judge<'a> {
+        Judge::new(rules, asker, self.keys.snapshot())
     }
 
     /// CRC32C of everything that this member stores.

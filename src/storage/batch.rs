@@ -8,6 +8,7 @@ use rocksdb::{DBRawIterator, WriteBatch};
 use super::{
     Cursor, Error, Found, Rows, Snapshot,
     cursor::Overlay,
+    sizes::Counted,
     snapshot,
     tables::{self, MetaKey, Table},
 };
@@ -63,14 +64,15 @@ impl<'a> Batch<'a> {
     /// Stores all changes or none, in the store that the snapshot was taken of: if another snapshot
     /// was installed meanwhile they are lost with that store.
     pub fn write(self) -> Result<(), Error> {
-        let mut batch = WriteBatch::default();
+        let (mut batch, mut rows) = (WriteBatch::default(), Counted::default());
         for (key, value) in &self.changes {
+            rows.add(key, value.as_ref().map_or(0, |value| key.len() + value.len()));
             match value {
                 Some(value) => batch.put(key, value),
                 None => batch.delete(key),
             }
         }
-        self.snapshot.generation().write(batch)
+        self.snapshot.generation().write_counted(batch, rows)
     }
 
     /// [`Rows::newest_version`] of what is stored, whatever this batch has changed.

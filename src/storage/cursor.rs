@@ -38,7 +38,22 @@ impl<'a> Cursor<'a> {
         table: Table,
         overlay: Option<&'a Overlay>,
     ) -> Cursor<'a> {
+        Cursor::with(ReadOptions::default(), snapshot, table, overlay)
+    }
+
+    /// For one pass over everything, which must not push out what requests need.
+    pub(super) fn aside(snapshot: &'a Snapshot, table: Table) -> Cursor<'a> {
         let mut options = ReadOptions::default();
+        options.fill_cache(false);
+        Cursor::with(options, snapshot, table, None)
+    }
+
+    fn with(
+        mut options: ReadOptions,
+        snapshot: &'a Snapshot,
+        table: Table,
+        overlay: Option<&'a Overlay>,
+    ) -> Cursor<'a> {
         options.set_iterate_upper_bound(vec![table as u8 + 1]);
         Cursor {
             table,

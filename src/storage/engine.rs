@@ -10,13 +10,15 @@ use std::{
 };
 
 use rocksdb::{
-    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType,
-    DEFAULT_COLUMN_FAMILY_NAME, Env, FlushOptions, Options, WriteBatch, WriteOptions, properties,
+    BlockBasedOptions, BottommostLevelCompaction, Cache, ColumnFamily, ColumnFamilyDescriptor,
+    CompactOptions, DB, DBCompressionType, DEFAULT_COLUMN_FAMILY_NAME, Env, FlushOptions, Options,
+    WriteBatch, WriteOptions, properties,
 };
 
 use super::{
     Error, Place, Sizes,
     directory::Directory,
+    sizes::{Account, Counted},
     tables::{self, FORMAT, MetaKey, Table},
 };
 use crate::types::LogId;
@@ -51,6 +53,7 @@ pub(super) struct Generation {
     pub(super) db: DB,
     files: Files,
     number: u64,
+    account: Account,
     durable: Mutex<Option<LogId>>,
 }
 
@@ -187,7 +190,8 @@ impl Generation {
         let db = DB::open_cf_descriptors(options, place, [rows])
             .map_err(|error| Error::Files { path: place.into(), what: error.to_string() })?;
         let files = Files { path, retired: AtomicBool::new(false) };
-        Ok(Generation { db, files, number, durable: Mutex::new(None) })
+        let (account, durable) = (Account::default(), Mutex::new(None));
+        Ok(Generation { db, files, number, account, durable })
     }
 
     /// The only column family, which some of RocksDB's calls want named.
@@ -201,11 +205,21 @@ impl Generation {
 
     /// Writes without a log of its own: the Raft log holds what a crash takes from here.
     pub(super) fn write(&self, batch: WriteBatch) -> Result<(), Error> {
+        let counted = Counted::of(&batch);
+        self.write_counted(batch, counted)
+    }
+
+    pub(super) fn write_counted(&self, batch: WriteBatch, rows: Counted) -> Result<(), Error> {
         let mut options = WriteOptions::default();
         options.disable_wal(true);
         self.db.write_opt(batch, &options).map_err(engine_error)?;
-        // A flush or compaction that failed in the background would otherwise show only once all
-        // buffers are full.
+        self.account.wrote(rows);
+        self.check_background()
+    }
+
+    /// A flush or compaction that failed in the background would otherwise show only once all
+    /// buffers are full.
+    fn check_background(&self) -> Result<(), Error> {
         match self.db.property_int_value(properties::BACKGROUND_ERRORS).map_err(engine_error)? {
             None | Some(0) => Ok(()),
             Some(count) => Err(Error::Engine(format!("{count} background jobs have failed"))),
@@ -230,12 +244,28 @@ impl Generation {
     }
 
     pub(super) fn sizes(&self) -> Sizes {
-        let read = |name| self.db.property_int_value(name).ok().flatten().unwrap_or(0);
-        let buffered = read(properties::CUR_SIZE_ALL_MEM_TABLES);
-        Sizes {
-            on_disk: read(properties::TOTAL_SST_FILES_SIZE) + buffered,
-            in_use: read(properties::ESTIMATE_LIVE_DATA_SIZE) + buffered,
-        }
+        self.account.sizes(&self.db)
+    }
+
+    pub(super) fn file_bytes(&self) -> u64 {
+        self.db.property_int_value(properties::TOTAL_SST_FILES_SIZE).ok().flatten().unwrap_or(0)
+    }
+
+    pub(super) fn reclaim(&self) -> Result<(), Error> {
+        self.flush()?;
+        let mut options = CompactOptions::default();
+        // Others may go on meanwhile, and the last level is rewritten, too: most of what is gone is
+        // there.
+        options.set_exclusive_manual_compaction(false);
+        options.set_bottommost_level_compaction(BottommostLevelCompaction::Force);
+        self.db.compact_range_opt(None::<&[u8]>, None::<&[u8]>, &options);
+        self.check_background()
+    }
+
+    pub(super) fn let_compact(&self, allowed: bool) -> Result<(), Error> {
+        let disabled = if allowed { "false" } else { "true" };
+        let set = self.db.set_options(&[("disable_auto_compactions", disabled)]);
+        set.map_err(engine_error)
     }
 
     /// Nobody will open this generation again: its files go when its last reader does.

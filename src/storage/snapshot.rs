@@ -49,6 +49,11 @@ impl Snapshot {
         Export::new(self)
     }
 
+    /// As [`Rows::cursor`], for one pass over a whole table.
+    pub fn cursor_over_all(&self, table: Table) -> Cursor<'_> {
+        Cursor::aside(self, table)
+    }
+
     /// CRC32C of all rows, with their lengths, in order.
     pub fn checksum(&self) -> Result<u32, Error> {
         let mut export = self.export();

@@ -33,11 +33,17 @@ pub enum Table {
     Members = 5,
     /// Key: member id (u64). Value: empty.
     RemovedMembers = 6,
+    /// Key: user name. Value: `authpb.User`, as in etcd's bucket.
+    Users = 7,
+    /// Key: role name. Value: `authpb.Role`, as in etcd's bucket.
+    Roles = 8,
+    /// Key: kind of alarm (u32), member id (u64). Value: empty.
+    Alarms = 9,
 }
 
 impl Table {
     /// Every table with its name in messages.
-    pub const ALL: [(Table, &str); 7] = [
+    pub const ALL: [(Table, &str); 10] = [
         (Table::Meta, "meta"),
         (Table::Revisions, "revisions"),
         (Table::Versions, "versions"),
@@ -45,10 +51,14 @@ impl Table {
         (Table::LeaseKeys, "lease keys"),
         (Table::Members, "members"),
         (Table::RemovedMembers, "removed members"),
+        (Table::Users, "users"),
+        (Table::Roles, "roles"),
+        (Table::Alarms, "alarms"),
     ];
 
     pub fn name(self) -> &'static str {
-        Table::ALL[self as usize].1
+        let row = Table::ALL.iter().find(|(table, _)| *table == self);
+        row.expect("every table is in the list").1
     }
 
     /// The error for a row of this table that does not decode.
@@ -82,6 +92,12 @@ pub enum MetaKey {
     Compaction = 4,
     /// A u64, once the cluster is founded.
     ClusterId = 5,
+    /// 0 or 1 for whether authentication is enabled, then the auth revision (u64).
+    Auth = 6,
+    /// The cluster's version as text, `3.7.0`, once it is decided.
+    ClusterVersion = 7,
+    /// The version that the cluster is to go back to, as text; no row when it is to go nowhere.
+    Downgrade = 8,
 }
 
 impl MetaKey {
@@ -314,6 +330,18 @@ pub fn parse_member_key(row: &[u8]) -> Option<MemberId> {
     Some(MemberId(u64::from_be_bytes(row.try_into().ok()?)))
 }
 
+pub fn alarm_key(kind: u32, id: MemberId) -> [u8; 12] {
+    let mut row = [0; 12];
+    row[..4].copy_from_slice(&kind.to_be_bytes());
+    row[4..].copy_from_slice(&id.0.to_be_bytes());
+    row
+}
+
+pub fn parse_alarm_key(row: &[u8]) -> Option<(u32, MemberId)> {
+    let (kind, id) = row.split_first_chunk()?;
+    Some((u32::from_be_bytes(*kind), parse_member_key(id)?))
+}
+
 pub fn encode_log_id(id: LogId) -> [u8; 24] {
     let mut row = [0; 24];
     row[..8].copy_from_slice(&id.term.to_be_bytes());
@@ -372,9 +400,10 @@ mod tests {
     }
 
     #[test]
-    fn every_table_has_the_number_that_its_place_in_the_list_says() {
-        for (number, (table, _)) in Table::ALL.into_iter().enumerate() {
-            assert_eq!(table as usize, number);
+    fn tables_stand_in_the_order_of_their_numbers() {
+        assert!(Table::ALL.is_sorted_by_key(|(table, _)| *table as u8));
+        for (table, name) in Table::ALL {
+            assert_eq!(table.name(), name);
         }
     }
 
@@ -437,7 +466,7 @@ mod tests {
             let _ = (HeadRow::decode(&row), CompactionRow::decode(&row), LeaseRow::decode(&row));
             let _ = (VersionRow::decode(&row), parse_revision_key(&row), decode_log_id(&row));
             let _ = (parse_version_key(&row), unescaped(&row), parse_lease_key(&row));
-            let _ = parse_member_key(&row);
+            let _ = (parse_member_key(&row), parse_alarm_key(&row));
         }
     }
 }

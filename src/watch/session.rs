@@ -48,6 +48,11 @@ impl Session {
         self.stream.request(request);
     }
 
+    /// Answers a request for a watcher that its caller may not have, with the reason.
+    pub fn refuse(&mut self, reason: String) {
+        self.stream.refuse(reason);
+    }
+
     /// An interval ended after which idle watchers that asked for it are told of their progress.
     pub fn tick(&mut self) {
         self.stream.tick();

@@ -121,6 +121,14 @@ impl Stream {
         }
     }
 
+    /// Answers a request for a watcher that its caller may not have.
+    pub(crate) fn refuse(&mut self, reason: String) {
+        let mut refused = response(NO_WATCHER, Some(self.subscription.hub.head()));
+        (refused.created, refused.canceled) = (true, true);
+        refused.cancel_reason = reason;
+        self.outbox.push_back(refused);
+    }
+
     /// Each request has its answer, but where watchers catch up one answer is for all.
     fn request_progress(&mut self) {
         self.progress_requests = match self.catching_up.is_empty() {
@@ -233,10 +241,7 @@ impl Stream {
             None
         };
         if let Some(reason) = refused {
-            let mut refused = response(NO_WATCHER, Some(self.subscription.hub.head()));
-            (refused.created, refused.canceled) = (true, true);
-            refused.cancel_reason = reason.into();
-            return self.outbox.push_back(refused);
+            return self.refuse(reason.into());
         }
 
         let id = if create.watch_id == 0 { self.free_id() } else { create.watch_id };

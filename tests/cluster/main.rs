@@ -5,7 +5,10 @@
 
 mod big_restart;
 mod check;
+mod corruption;
+mod discovery;
 mod disk;
+mod force_new_cluster;
 mod fragments;
 mod kills;
 mod leases;
@@ -16,6 +19,7 @@ mod members;
 mod membership;
 mod no_leader;
 mod power_loss;
+mod space;
 mod traffic;
 mod watchers;
 mod wrong_requests;

@@ -46,9 +46,14 @@ impl Setup {
         Setup { binary: server_under_test(), flags, environment, data_dirs, home }
     }
 
-    pub(crate) async fn start(self) -> Cluster {
+    /// Members that do not run yet.
+    pub(crate) fn prepare(self) -> Cluster {
         let members = (0..self.data_dirs.len()).map(|at| self.member(at)).collect();
-        let mut cluster = Cluster { members, setup: self };
+        Cluster { members, setup: self }
+    }
+
+    pub(crate) async fn start(self) -> Cluster {
+        let mut cluster = self.prepare();
         let all = cluster.indices();
         cluster.restart(&all).await.unwrap_or_else(|fault| panic!("{fault}"));
         cluster
@@ -177,6 +182,15 @@ impl Cluster {
     /// The cluster has removed it: it does not count any more.
     pub(crate) fn forget(&mut self, at: usize) {
         self.members[at].removed = true;
+    }
+
+    /// Flags of every start from now on, besides those that make it a member.
+    pub(crate) fn set_flags(&mut self, flags: &[&str]) {
+        self.setup.flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
+    }
+
+    pub(crate) fn data_dir(&self, at: usize) -> &Path {
+        &self.members[at].data_dir
     }
 
     /// Destroys the data of a member that does not run.

@@ -2,9 +2,10 @@
 
 use orrery::proto::{
     etcdserverpb::{
-        DeleteRangeResponse, HashKvResponse, LeaseGrantResponse, LeaseKeepAliveResponse,
-        LeaseLeasesResponse, LeaseTimeToLiveResponse, PutResponse, RangeResponse, ResponseHeader,
-        TxnResponse, WatchResponse, response_op::Response as Inner,
+        AlarmMember, AlarmResponse, AlarmType, DeleteRangeResponse, HashKvResponse,
+        LeaseGrantResponse, LeaseKeepAliveResponse, LeaseLeasesResponse, LeaseTimeToLiveResponse,
+        PutResponse, RangeResponse, ResponseHeader, TxnResponse, WatchResponse,
+        response_op::Response as Inner,
     },
     mvccpb::{Event, KeyValue, event::EventType},
     v3electionpb::{CampaignResponse, LeaderKey, LeaderResponse},
@@ -13,6 +14,10 @@ use orrery::proto::{
 use tonic::Status;
 
 use super::words::word;
+
+/// Seconds that may have passed since a lease was granted or renewed: members are stopped and
+/// started meanwhile. No script tells leases apart by so little.
+const LIVED_MAX: i64 = 5;
 
 /// How numbers of the server are printed in a case.
 #[derive(Clone, Copy, Debug, Default)]
@@ -123,6 +128,18 @@ impl Frame {
         lines
     }
 
+    /// etcd lists alarms in no order.
+    pub(crate) fn alarm(self, alarms: &AlarmResponse) -> Lines {
+        let line = |AlarmMember { member_id, alarm }: &AlarmMember| {
+            let kind = AlarmType::try_from(*alarm).map(|kind| kind.as_str_name().to_lowercase());
+            format!("alarm {} member {member_id}", kind.unwrap_or_else(|_| alarm.to_string()))
+        };
+        let mut lines: Lines = alarms.alarms.iter().map(line).collect();
+        lines.sort();
+        self.header(alarms.header.as_ref(), &mut lines);
+        lines
+    }
+
     pub(crate) fn grant(self, grant: &LeaseGrantResponse) -> Lines {
         let mut lines = vec![format!("id {} ttl {}", self.lease(grant.id), grant.ttl)];
         if !grant.error.is_empty() {
@@ -139,8 +156,7 @@ impl Frame {
     }
 
     pub(crate) fn time_to_live(self, answer: &LeaseTimeToLiveResponse) -> Lines {
-        // A second may have begun since the lease was granted or renewed.
-        let near = answer.ttl > 0 && answer.granted_ttl - answer.ttl <= 1;
+        let near = answer.ttl > 0 && answer.granted_ttl - answer.ttl <= LIVED_MAX;
         let ttl = if near { answer.granted_ttl } else { answer.ttl };
         let id = self.lease(answer.id);
         let mut lines = vec![format!("id {id} ttl {ttl} granted {}", answer.granted_ttl)];

@@ -56,6 +56,7 @@ impl Machine {
             // Who proposes chooses the id and raises the time.
             Request::Grant(LeaseGrantRequest { id: 0, .. }) => return None,
             Request::Grant(grant) => Operation::LeaseGrant(grant),
+            Request::Alarm(alarm) => Operation::Alarm(alarm),
             Request::Revoke(id) => Operation::LeaseRevoke(LeaseRevokeRequest { id }),
             Request::Range(range) | Request::RangeStream(range) => {
                 let read = self.view().keys().range(&range).map_err(Error::from);
@@ -91,7 +92,8 @@ impl Machine {
             | Request::Observe(_)
             | Request::Finish(_)
             | Request::Pending(_)
-            | Request::Sleep(_) => return None,
+            | Request::Sleep(_)
+            | Request::Auth(_) => return None,
         };
         Some(self.apply(operation))
     }
@@ -113,7 +115,10 @@ impl Machine {
                 frame.only_header(Some(&self.header()))
             }
             Reply::Done => frame.only_header(Some(&self.header())),
-            reply @ Reply::Members { .. } => panic!("{reply:?} was not asked for"),
+            Reply::Alarm(alarms) => frame.alarm(&alarms),
+            reply @ (Reply::Members { .. } | Reply::TokenGiven { .. }) => {
+                panic!("{reply:?} was not asked for")
+            }
         })
     }
 

@@ -10,7 +10,7 @@ use orrery::proto::etcdserverpb::{
 };
 
 use super::{
-    request::{CHOSEN, OPTIONS, ORDERS, Request, TARGETS},
+    request::{ACTIONS, CHOSEN, KINDS, OPTIONS, ORDERS, Request, TARGETS},
     txn,
     words::word,
 };
@@ -142,6 +142,10 @@ impl From<&Request> for Line {
                 Line::new("compact").plain(revision).flag("physical", *physical)
             }
             Request::HashKv(revision) => Line::new("hash_kv").plain(revision),
+            Request::Alarm(alarm) => Line::new("alarm")
+                .named("action", alarm.action, &ACTIONS)
+                .number("member", alarm.member_id.cast_signed())
+                .named("kind", alarm.alarm, &KINDS),
             Request::Grant(LeaseGrantRequest { ttl, id }) => {
                 Line::new("grant").plain(ttl).number("id", *id)
             }
@@ -183,6 +187,9 @@ impl From<&Request> for Line {
             Request::Finish(name) => Line::new("finish").plain(name),
             Request::Pending(name) => Line::new("pending").plain(name),
             Request::Sleep(ms) => Line::new("sleep").plain(ms),
+            Request::Auth(words) => {
+                words[1..].iter().fold(Line::new(&words[0]), |line, it| line.bytes(it.as_bytes()))
+            }
         }
     }
 }

@@ -5,15 +5,15 @@ use std::str::FromStr;
 use bytes::Bytes;
 use orrery::proto::{
     etcdserverpb::{
-        CompactionRequest, DeleteRangeRequest, LeaseGrantRequest, LeaseTimeToLiveRequest,
-        PutRequest, RangeRequest, TxnRequest, WatchCreateRequest,
+        AlarmRequest, CompactionRequest, DeleteRangeRequest, LeaseGrantRequest,
+        LeaseTimeToLiveRequest, PutRequest, RangeRequest, TxnRequest, WatchCreateRequest,
     },
     v3electionpb::{CampaignRequest, LeaderKey},
     v3lockpb::LockRequest,
 };
 
 use super::{
-    txn,
+    auth, txn,
     words::{self, Word},
 };
 
@@ -30,28 +30,61 @@ pub(crate) enum Request {
     Txn(TxnRequest),
     Compact(CompactionRequest),
     HashKv(i64),
+    Alarm(AlarmRequest),
     Grant(LeaseGrantRequest),
     Revoke(i64),
     KeepAlive(i64),
     TimeToLive(LeaseTimeToLiveRequest),
     Leases,
-    Watch { stream: String, create: WatchCreateRequest },
-    Cancel { stream: String, id: i64 },
-    Progress { stream: String },
-    Events { stream: String, count: usize },
-    Next { stream: String },
-    Silence { stream: String },
-    Lock { request: LockRequest, aside: Option<String> },
+    Watch {
+        stream: String,
+        create: WatchCreateRequest,
+    },
+    Cancel {
+        stream: String,
+        id: i64,
+    },
+    Progress {
+        stream: String,
+    },
+    Events {
+        stream: String,
+        count: usize,
+    },
+    Next {
+        stream: String,
+    },
+    Silence {
+        stream: String,
+    },
+    Lock {
+        request: LockRequest,
+        aside: Option<String>,
+    },
     Unlock(Bytes),
-    Campaign { request: CampaignRequest, aside: Option<String>, keep: Option<String> },
-    Forge { leader: LeaderKey, keep: String },
-    Proclaim { leader: String, value: Bytes },
+    Campaign {
+        request: CampaignRequest,
+        aside: Option<String>,
+        keep: Option<String>,
+    },
+    Forge {
+        leader: LeaderKey,
+        keep: String,
+    },
+    Proclaim {
+        leader: String,
+        value: Bytes,
+    },
     Leader(Bytes),
-    Resign { leader: String },
+    Resign {
+        leader: String,
+    },
     Observe(Bytes),
     Finish(String),
     Pending(String),
     Sleep(u64),
+    /// About users, roles and tokens: its words.
+    Auth(Vec<String>),
 }
 
 /// The lines of a request, without the `>` before each.
@@ -64,6 +97,10 @@ pub(crate) fn parse(lines: &[&str]) -> Result<Request, String> {
         return Err("only a transaction has more lines".to_owned());
     }
     let mut words = words::split(first)?;
+    if words.first().is_some_and(|name| auth::NAMES.iter().any(|known| name.text == known)) {
+        let text = words.into_iter().map(|word| String::from_utf8(word.text.to_vec()));
+        return Ok(Request::Auth(text.collect::<Result<_, _>>().map_err(|it| it.to_string())?));
+    }
     let name = words.remove(0).text;
     let mut arguments = Arguments::new(words);
     let request = read(&String::from_utf8_lossy(&name), &mut arguments)?;
@@ -86,6 +123,7 @@ fn read(name: &str, arguments: &mut Arguments) -> Result<Request, String> {
             physical: arguments.flag("physical"),
         }),
         "hash_kv" => Request::HashKv(arguments.number()?),
+        "alarm" => Request::Alarm(alarm(arguments)?),
         "grant" => Request::Grant(LeaseGrantRequest {
             ttl: arguments.number()?,
             id: arguments.option("id")?.unwrap_or(0),
@@ -139,6 +177,14 @@ fn read(name: &str, arguments: &mut Arguments) -> Result<Request, String> {
     })
 }
 
+fn alarm(arguments: &mut Arguments) -> Result<AlarmRequest, String> {
+    Ok(AlarmRequest {
+        action: arguments.named("action", &ACTIONS)?,
+        member_id: arguments.option("member")?.unwrap_or(0),
+        alarm: arguments.named("kind", &KINDS)?,
+    })
+}
+
 pub(crate) fn put(arguments: &mut Arguments) -> Result<PutRequest, String> {
     Ok(PutRequest {
         key: arguments.bytes()?,
@@ -168,6 +214,8 @@ pub(crate) fn range(arguments: &mut Arguments) -> Result<RangeRequest, String> {
     })
 }
 
+pub(crate) const ACTIONS: [&str; 3] = ["get", "activate", "deactivate"];
+pub(crate) const KINDS: [&str; 3] = ["none", "nospace", "corrupt"];
 pub(crate) const ORDERS: [&str; 3] = ["none", "ascend", "descend"];
 pub(crate) const TARGETS: [&str; 5] = ["key", "version", "create", "mod", "value"];
 
@@ -204,7 +252,8 @@ pub(crate) struct Arguments {
 }
 
 /// Words that are options where they stand bare.
-pub(crate) const OPTIONS: [&str; 27] = [
+pub(crate) const OPTIONS: [&str; 30] = [
+    "action",
     "as",
     "as_leader",
     "count_only",
@@ -215,10 +264,12 @@ pub(crate) const OPTIONS: [&str; 27] = [
     "ignore_value",
     "keys",
     "keys_only",
+    "kind",
     "lease",
     "limit",
     "max_create",
     "max_mod",
+    "member",
     "min_create",
     "min_mod",
     "no_delete",

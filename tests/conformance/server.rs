@@ -4,11 +4,11 @@ use std::{collections::BTreeMap, time::Duration};
 
 use orrery::proto::{
     etcdserverpb::{
-        CompactionRequest, DeleteRangeRequest, HashKvRequest, LeaseKeepAliveRequest,
+        AlarmRequest, CompactionRequest, DeleteRangeRequest, HashKvRequest, LeaseKeepAliveRequest,
         LeaseKeepAliveResponse, LeaseLeasesRequest, LeaseRevokeRequest, RangeRequest,
         RangeResponse, ResponseHeader, StatusRequest, WatchCancelRequest, WatchProgressRequest,
-        kv_client::KvClient, lease_client::LeaseClient, maintenance_client::MaintenanceClient,
-        watch_request::RequestUnion,
+        alarm_request::AlarmAction, kv_client::KvClient, lease_client::LeaseClient,
+        maintenance_client::MaintenanceClient, watch_request::RequestUnion,
     },
     v3electionpb::{
         LeaderKey, LeaderRequest, LeaderResponse, ProclaimRequest, ResignRequest,
@@ -22,10 +22,12 @@ use tokio::{
     time::{sleep, timeout},
 };
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Status, Streaming, transport::Channel};
+use tonic::{Status, Streaming, service::interceptor::InterceptedService, transport::Channel};
 
 use super::{
     answer::{self, Frame, Lines},
+    auth::{self, Answer, Connection, Token},
+    observed::observe,
     request::Request,
     watch_stream::{WatchStream, ended},
 };
@@ -44,7 +46,10 @@ const OBSERVE: &str = "observe";
 
 /// One endpoint.
 pub(crate) struct Server {
-    channel: Channel,
+    channel: Connection,
+    token: Token,
+    /// By user.
+    tokens: BTreeMap<String, String>,
     /// Every header must name these.
     cluster_id: u64,
     member_id: u64,
@@ -67,13 +72,16 @@ type Held = (Lines, Option<LeaderKey>);
 impl Server {
     pub(crate) async fn connect(endpoint: &str) -> Server {
         let endpoint = Channel::from_shared(endpoint.to_owned()).expect("it is a URL");
-        let channel = endpoint.connect_lazy();
+        let token = Token::default();
+        let channel = InterceptedService::new(endpoint.connect_lazy(), token.clone());
         let status = MaintenanceClient::new(channel.clone()).status(StatusRequest {}).await;
         let status = status.expect("a server that is ready tells its status").into_inner();
         let header = status.header.expect("a status has a header");
         let minor = status.version.split('.').nth(1).and_then(|minor| minor.parse().ok());
         Server {
             channel,
+            token,
+            tokens: BTreeMap::new(),
             cluster_id: header.cluster_id,
             member_id: header.member_id,
             minor: minor.expect("a version is 3.minor.patch"),
@@ -97,6 +105,7 @@ impl Server {
             sleep(SILENCE).await;
         }
         self.leaders.clear();
+        self.deactivate_alarms().await;
         let leases = self.lease().lease_leases(LeaseLeasesRequest {}).await.unwrap().into_inner();
         for lease in leases.leases {
             // It may have run out by itself meanwhile.
@@ -109,15 +118,26 @@ impl Server {
         self.frame = Frame { base: revision - 1, chosen: None };
     }
 
-    fn kv(&self) -> KvClient<Channel> {
+    /// No server's own member has any: a script makes up the members that it is about.
+    async fn deactivate_alarms(&self) {
+        let mut client = MaintenanceClient::new(self.channel.clone());
+        let active = client.alarm(AlarmRequest::default()).await.unwrap().into_inner();
+        for alarm in active.alarms {
+            let (member_id, alarm) = (alarm.member_id, alarm.alarm);
+            let action = AlarmAction::Deactivate as i32;
+            client.alarm(AlarmRequest { action, member_id, alarm }).await.unwrap();
+        }
+    }
+
+    fn kv(&self) -> KvClient<Connection> {
         KvClient::new(self.channel.clone()).max_decoding_message_size(usize::MAX)
     }
 
-    fn lease(&self) -> LeaseClient<Channel> {
+    fn lease(&self) -> LeaseClient<Connection> {
         LeaseClient::new(self.channel.clone())
     }
 
-    fn election(&self) -> ElectionClient<Channel> {
+    fn election(&self) -> ElectionClient<Connection> {
         ElectionClient::new(self.channel.clone())
     }
 
@@ -198,11 +218,17 @@ impl Server {
                 let compact = self.kv().compact(compact).await?.into_inner();
                 self.checked(compact.header.as_ref(), frame.only_header(compact.header.as_ref()))
             }
+            Request::Alarm(alarm) => {
+                let mut client = MaintenanceClient::new(self.channel.clone());
+                let alarms = client.alarm(alarm).await?.into_inner();
+                self.checked(alarms.header.as_ref(), frame.alarm(&alarms))
+            }
             Request::HashKv(revision) => {
                 let mut client = MaintenanceClient::new(self.channel.clone());
                 let hash = client.hash_kv(HashKvRequest { revision }).await?.into_inner();
                 self.checked(hash.header.as_ref(), frame.hash_kv(&hash))
             }
+            Request::Auth(words) => self.ask_auth(&words).await?,
             Request::Sleep(ms) => {
                 sleep(Duration::from_millis(ms)).await;
                 Lines::new()
@@ -261,6 +287,27 @@ impl Server {
             _ => {
                 let leases = self.lease().lease_leases(LeaseLeasesRequest {}).await?.into_inner();
                 self.checked(leases.header.as_ref(), frame.leases(&leases))
+            }
+        })
+    }
+
+    /// `as NAME` asks in the name of whoever has come in under it, `as ""` of nobody, and in any
+    /// other name with a token of that text. Streams are opened anew.
+    async fn ask_auth(&mut self, words: &[String]) -> Result<Lines, Status> {
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        if let ["as", name] = words[..] {
+            let token = self.tokens.get(name).map_or(name, String::as_str);
+            self.token.show(Some(token).filter(|token| !token.is_empty()));
+            (self.keep_alive, self.observed) = (None, None);
+            self.streams.clear();
+            return Ok(Lines::new());
+        }
+        let frame = self.frame;
+        Ok(match auth::ask(self.channel.clone(), &words, frame).await? {
+            Answer::Lines(header, lines) => self.checked(header.as_ref(), lines),
+            Answer::Token(header, token) => {
+                self.tokens.insert(words[1].to_owned(), token);
+                self.checked(header.as_ref(), frame.only_header(header.as_ref()))
             }
         })
     }
@@ -435,24 +482,4 @@ impl Server {
         }
         lines
     }
-}
-
-/// The leaders of an election. A server may say nothing at all until there is the first.
-fn observe(
-    mut client: ElectionClient<Channel>,
-    request: LeaderRequest,
-) -> mpsc::Receiver<Result<LeaderResponse, Status>> {
-    let (sender, leaders) = mpsc::channel(16);
-    tokio::spawn(async move {
-        let mut stream = match client.observe(request).await {
-            Ok(stream) => stream.into_inner(),
-            Err(status) => return drop(sender.send(Err(status)).await),
-        };
-        while let Some(leader) = stream.message().await.transpose() {
-            if sender.send(leader).await.is_err() {
-                return; // the case is over
-            }
-        }
-    });
-    leaders
 }

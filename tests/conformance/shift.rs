@@ -31,6 +31,7 @@ pub(crate) fn in_numbers_of_the_server(mut request: Request, frame: Frame) -> Re
         }
         Request::Delete(_)
         | Request::Leases
+        | Request::Alarm(_)
         | Request::Cancel { .. }
         | Request::Progress { .. }
         | Request::Events { .. }
@@ -43,7 +44,8 @@ pub(crate) fn in_numbers_of_the_server(mut request: Request, frame: Frame) -> Re
         | Request::Observe(_)
         | Request::Finish(_)
         | Request::Pending(_)
-        | Request::Sleep(_) => (),
+        | Request::Sleep(_)
+        | Request::Auth(_) => (),
     }
     request
 }

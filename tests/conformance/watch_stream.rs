@@ -17,9 +17,12 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Code, Status, Streaming, transport::Channel};
+use tonic::{Code, Status, Streaming};
 
-use super::answer::{Frame, Lines};
+use super::{
+    answer::{Frame, Lines},
+    auth::Connection,
+};
 
 /// A server that has something to say does so within this; etcd looks after watchers that are
 /// behind ten times a second.
@@ -48,7 +51,10 @@ pub(crate) fn ended() -> Status {
 
 impl WatchStream {
     /// A server may say nothing at all until it is asked something.
-    pub(crate) async fn open(channel: Channel, first: RequestUnion) -> Result<WatchStream, Status> {
+    pub(crate) async fn open(
+        channel: Connection,
+        first: RequestUnion,
+    ) -> Result<WatchStream, Status> {
         let (requests, queue) = mpsc::channel(16);
         let first = WatchRequest { request_union: Some(first) };
         requests.send(first).await.expect("the queue is at hand");

@@ -72,6 +72,24 @@ func startCluster(t *testing.T, size int) *cluster {
 
 func startClusterOf(t *testing.T, binary string, size int) *cluster {
 	t.Helper()
+	c := prepareCluster(t, binary, size)
+	startAll(c)
+	return c
+}
+
+func startAll(c *cluster) {
+	c.t.Helper()
+	for at := range c.members {
+		c.start(at)
+	}
+	for at := range c.members {
+		c.waitReady(at)
+	}
+}
+
+// prepareCluster is a cluster of which no member runs yet.
+func prepareCluster(t *testing.T, binary string, size int) *cluster {
+	t.Helper()
 	home := t.TempDir()
 	c := &cluster{t: t, binary: binary}
 	var everybody []string
@@ -92,12 +110,6 @@ func startClusterOf(t *testing.T, binary string, size int) *cluster {
 		}
 	}
 	t.Cleanup(c.end)
-	for at := range c.members {
-		c.start(at)
-	}
-	for at := range c.members {
-		c.waitReady(at)
-	}
 	return c
 }
 

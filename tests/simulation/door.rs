@@ -176,9 +176,7 @@ async fn handle(
             Reply::Done
         }
         Request::KeepAlive(id) => Reply::KeptAlive(node.leases.keep_alive(id).await?),
-        Request::TimeToLive(id) => {
-            Reply::TimeToLive(node.leases.time_to_live(id, false).await?.is_some())
-        }
+        Request::TimeToLive(id) => Reply::TimeToLive(node.leases.time_to_live(id).await?.is_some()),
         Request::MoveLeader(to) => {
             node.membership.move_leader(to).await?;
             Reply::Done

@@ -12,7 +12,10 @@ use std::{
 
 use orrery::{
     log::{self, Fault, FaultyFiles, Files},
-    node::{Identity, Limits, MembershipRules, Node, Options, Running, Tuning},
+    node::{
+        CorruptionRules, Identity, Limits, MembershipRules, Node, Options, Running, SpaceRules,
+        Tuning,
+    },
     proto::etcdserverpb::Member,
     raft::{Retention, Timing, Workers},
     types::{ClusterId, MemberId},
@@ -201,12 +204,15 @@ impl Machine {
                 timeout: REQUEST_TIMEOUT,
             },
             tuning: Tuning::default(),
-            rules: MembershipRules {
-                max_learners: 1,
-                strict: true,
-                token: "simulation".to_owned(),
+            rules: MembershipRules { max_learners: 1, strict: true },
+            space: SpaceRules {
+                quota_bytes: -1,
+                disk: None,
+                reserve_bytes: None,
+                disarms_itself: false,
             },
-            quota_bytes: 0,
+            corruption: CorruptionRules::default(),
+            credentials: Default::default(),
             log: log_options(),
             files,
             state_dir: Some(self.state_dir()),
@@ -214,7 +220,9 @@ impl Machine {
             network,
             peer_tls: None,
             peer_listen: vec![url(self.index).parse().unwrap()],
-            version: "{}".to_owned(),
+            version: "3.7.0".to_owned(),
+            downgrade_check: Duration::from_secs(5),
+            force_new_cluster: None,
             seed: self.random.random(),
         }
     }

@@ -33,7 +33,7 @@ use crate::{
     proto::{
         command::{Command, command::Operation},
         etcdserverpb::{
-            AlarmRequest, DefragmentRequest, DowngradeRequest, HashKvRequest, HashRequest,
+            self, AlarmRequest, DefragmentRequest, DowngradeRequest, HashKvRequest, HashRequest,
             LeaseKeepAliveRequest, LeaseLeasesRequest, LeaseTimeToLiveRequest, MemberAddRequest,
             MemberListRequest, MemberPromoteRequest, MemberRemoveRequest, MemberUpdateRequest,
             MoveLeaderRequest, RangeRequest, RequestOp, SnapshotRequest, StatusRequest, TxnRequest,
@@ -92,6 +92,7 @@ fn call(path: &str, body: &[u8], chunk_bytes: usize, limits: Limits) {
         },
         limits,
         metrics: Default::default(),
+        let_in: Arc::new(|_, _| Box::pin(std::future::ready(Ok(())))),
         stopping: CancellationToken::new(),
     };
     let chunks = body.chunks(chunk_bytes).map(|chunk| Ok::<_, Infallible>(chunk.to_vec()));
@@ -171,7 +172,36 @@ async fn serve(request: Request, limits: Limits) -> Outcome {
         }
         // A library's; it has a message of one string.
         path if path.starts_with("/grpc.health.v1.Health/") => call.plain::<StatusRequest>().await,
-        path => panic!("the server decodes requests to {path}, and no target does"),
+        path => match path.strip_prefix("/etcdserverpb.Auth/") {
+            Some(method) => serve_auth(method, call).await,
+            None => panic!("the server decodes requests to {path}, and no target does"),
+        },
+    }
+}
+
+/// Users and roles. What they ask for is checked by the node alone.
+async fn serve_auth(method: &str, call: Call) -> Outcome {
+    match method {
+        "AuthEnable" => call.plain::<etcdserverpb::AuthEnableRequest>().await,
+        "AuthDisable" => call.plain::<etcdserverpb::AuthDisableRequest>().await,
+        "AuthStatus" => call.plain::<etcdserverpb::AuthStatusRequest>().await,
+        "Authenticate" => call.plain::<etcdserverpb::AuthenticateRequest>().await,
+        "UserAdd" => call.plain::<etcdserverpb::AuthUserAddRequest>().await,
+        "UserGet" => call.plain::<etcdserverpb::AuthUserGetRequest>().await,
+        "UserList" => call.plain::<etcdserverpb::AuthUserListRequest>().await,
+        "UserDelete" => call.plain::<etcdserverpb::AuthUserDeleteRequest>().await,
+        "UserChangePassword" => call.plain::<etcdserverpb::AuthUserChangePasswordRequest>().await,
+        "UserGrantRole" => call.plain::<etcdserverpb::AuthUserGrantRoleRequest>().await,
+        "UserRevokeRole" => call.plain::<etcdserverpb::AuthUserRevokeRoleRequest>().await,
+        "RoleAdd" => call.plain::<etcdserverpb::AuthRoleAddRequest>().await,
+        "RoleGet" => call.plain::<etcdserverpb::AuthRoleGetRequest>().await,
+        "RoleList" => call.plain::<etcdserverpb::AuthRoleListRequest>().await,
+        "RoleDelete" => call.plain::<etcdserverpb::AuthRoleDeleteRequest>().await,
+        "RoleGrantPermission" => call.plain::<etcdserverpb::AuthRoleGrantPermissionRequest>().await,
+        "RoleRevokePermission" => {
+            call.plain::<etcdserverpb::AuthRoleRevokePermissionRequest>().await
+        }
+        method => panic!("the server decodes requests to Auth/{method}, and no target does"),
     }
 }
 

@@ -22,7 +22,8 @@ impl Breaker {
         admin::remove(through, id, CHANGE_DEADLINE).await.context("member remove")?;
         self.cluster.kill(at);
         let through = admin::some_leader(&others, START_DEADLINE).await?;
-        let id = admin::add_learner(through, at).await.context("member add")?;
+        let id = admin::add_learner(through, at, CHANGE_DEADLINE).await;
+        let id = id.context("member add")?;
         let urls = admin::members(through).await.context("member list")?.into_iter();
         let named = urls.map(|member| {
             let name = if member.id == id { format!("m{at}") } else { member.name };

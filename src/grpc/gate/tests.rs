@@ -44,8 +44,17 @@ fn edge_of(leader: Option<u64>, is_learner: bool) -> Edge {
     };
     let routes = Routes::new(tonic_health::server::health_reporter().1)
         .add_service(LockServer::new(NeverFree));
-    let gate =
-        Gate { admission, limits: LIMITS, metrics: metrics.clone(), stopping: stopping.clone() };
+    let gate = Gate {
+        admission,
+        limits: LIMITS,
+        metrics: metrics.clone(),
+        let_in: Arc::new(|who, standing| {
+            let is_let_in = standing != Standing::Root || who.token.as_deref() == Some("root's");
+            let outcome = if is_let_in { Ok(()) } else { Err(node::Error::InvalidToken) };
+            Box::pin(std::future::ready(outcome))
+        }),
+        stopping: stopping.clone(),
+    };
     Edge { router: gated(routes, gate), metrics, leader, stopping }
 }
 
@@ -143,6 +152,17 @@ async fn a_call_is_served_and_counted() {
     assert_eq!(edge.metrics.sent_bytes.get(), 7);
     assert_eq!(edge.status(call(CHECK, 20)).await.0, Code::NotFound);
     assert_eq!(edge.counted(CHECK, Code::NotFound), (2, 1));
+}
+
+#[tokio::test]
+async fn who_is_not_what_a_call_needs_is_refused_before_it_is_read() {
+    const DEFRAGMENT: &str = "/etcdserverpb.Maintenance/Defragment";
+    let edge = edge();
+    let refused = code_and_text(Code::Unauthenticated, "etcdserver: invalid auth token");
+    assert_eq!(edge.status(call(DEFRAGMENT, 0)).await, refused);
+    assert_eq!(edge.counted(DEFRAGMENT, Code::Unauthenticated), (1, 1));
+    let by_root = with_header(call(DEFRAGMENT, 0), "token", b"root's");
+    assert_eq!(edge.status(by_root).await.0, Code::Unimplemented, "nobody serves it here");
 }
 
 #[tokio::test]
@@ -261,7 +281,7 @@ async fn an_api_version_is_text() {
 async fn what_is_not_served_is_unimplemented() {
     let edge = edge();
     for (path, text) in [
-        ("/etcdserverpb.Auth/AuthEnable", "unknown service etcdserverpb.Auth"),
+        ("/etcdserverpb.Table/Lay", "unknown service etcdserverpb.Table"),
         ("/etcdserverpb.KV/Get", "unknown method Get for service etcdserverpb.KV"),
         ("/nonsense", "unknown service /nonsense"),
     ] {

@@ -1,7 +1,7 @@
 //! The table of errors.
 
 use super::*;
-use crate::types::{LeaseId, MemberId, Revision};
+use crate::types::{LeaseId, MemberId, Revision, Version};
 
 /// What clients see of each error that this server can answer with, one `code: text` a line.
 const GOLDEN: &str = include_str!("../../../tests/golden/errors.txt");
@@ -12,6 +12,7 @@ fn every_error_has_etcds_code_and_text() {
         of_nodes(),
         of_rejections(),
         of_clusters(),
+        of_auth(),
         of_invalids(),
         of_refusals(),
         of_locks_and_elections(),
@@ -47,6 +48,10 @@ fn of_nodes() -> Vec<Status> {
         Error::BadTransferee,
         Error::TransferTimeout,
         Error::LearnerNotReady,
+        Error::NoRoomToDefragment,
+        Error::InvalidToken,
+        Error::PasswordTooLong,
+        Error::VerifyOnly,
         Error::Storage(storage()),
     ]
     .map(Status::from)
@@ -63,6 +68,8 @@ fn of_rejections() -> Vec<Status> {
         Rejection::LeaseNotFound(lease),
         Rejection::LeaseExists(lease),
         Rejection::LeaseTtlTooLarge(9_000_000_001),
+        Rejection::NoSpace,
+        Rejection::Corrupt,
         Rejection::Malformed("no operation"),
     ]
     .map(|rejection| Status::from(node::Error::Rejected(rejection)))
@@ -78,9 +85,46 @@ fn of_clusters() -> Vec<Status> {
         Refused::NotEnoughStarted,
         Refused::TooManyLearners,
         Refused::NotLearner(MemberId(1)),
+        Refused::VersionUnknown,
+        Refused::InvalidDowngradeTarget(Version::OLDEST),
+        Refused::DowngradeInProgress,
+        Refused::NoDowngrade,
     ]
     .map(|refused| Status::from(node::Error::Rejected(Rejection::Cluster(refused))))
     .to_vec()
+}
+
+fn of_auth() -> Vec<Status> {
+    use crate::auth::Rejection as Refused;
+    [
+        Refused::RootUserNotFound,
+        Refused::RootRoleNotGranted,
+        Refused::NotEnabled,
+        Refused::UserEmpty,
+        Refused::UserExists,
+        Refused::UserNotFound,
+        Refused::RoleEmpty,
+        Refused::RoleExists,
+        Refused::RoleNotFound,
+        Refused::RoleNotGranted,
+        Refused::PermissionNotGiven,
+        Refused::PermissionNotGranted,
+        Refused::PermissionDenied,
+        Refused::OldRevision,
+        Refused::InvalidManagement,
+        Refused::AuthenticationFailed,
+        Refused::NoPasswordUser,
+    ]
+    .map(|refused| Status::from(node::Error::Rejected(Rejection::Auth(refused))))
+    .to_vec()
+}
+
+#[test]
+fn a_watch_is_refused_with_the_whole_status() {
+    let denied = crate::auth::Rejection::PermissionDenied;
+    let status = Status::from(node::Error::Rejected(Rejection::Auth(denied)));
+    let expected = "rpc error: code = PermissionDenied desc = etcdserver: permission denied";
+    assert_eq!(as_reason(&status), expected);
 }
 
 fn of_invalids() -> Vec<Status> {
@@ -98,6 +142,8 @@ fn of_invalids() -> Vec<Status> {
         Invalid::NoLease,
         Invalid::LeaseTtlTooLarge,
         Invalid::MemberUrls,
+        Invalid::DowngradeVersion,
+        Invalid::UnknownMethod,
     ]
     .map(Status::from)
     .to_vec()

@@ -1,7 +1,7 @@
 //! Names and values of metrics.
 
 use super::*;
-use crate::{storage::Sizes, types::ClusterId};
+use crate::{cluster::Versions, storage::Sizes, types::ClusterId};
 
 fn metrics() -> Metrics {
     let identity = Identity { cluster: ClusterId(1), member: MemberId(0xabc) };
@@ -17,8 +17,17 @@ fn facts() -> Facts {
         is_learner: false,
         sizes: Sizes { on_disk: 4096, in_use: 1024 },
         quota_bytes: 2_147_483_648,
+        versions: Versions { cluster: Version::parse("3.7"), downgrade: None },
+        alarms: Arc::default(),
     };
-    Facts { status, is_leader: true, revision: Revision::from_wire(17), floor: None }
+    Facts {
+        status,
+        defragmentations: 1,
+        is_leader: true,
+        revision: Revision::from_wire(17),
+        floor: None,
+        auth_revision: Some(3),
+    }
 }
 
 async fn page(metrics: &Metrics, accept: Option<&'static str>) -> (String, String) {
@@ -44,12 +53,17 @@ async fn names_and_values_are_etcds() {
         "etcd_server_proposals_committed_total 40",
         "etcd_server_proposals_applied_total 39",
         "etcd_server_version{server_version=\"3.7.0\"} 1",
-        "etcd_cluster_version{cluster_version=\"3.7.0\"} 1",
+        "etcd_cluster_version{cluster_version=\"3.7\"} 1",
         "etcd_server_id{server_id=\"abc\"} 1",
         "etcd_server_quota_backend_bytes 2147483648",
         "etcd_mvcc_db_total_size_in_bytes 4096",
         "etcd_mvcc_db_total_size_in_use_in_bytes 1024",
         "etcd_debugging_mvcc_current_revision 17",
+        "etcd_disk_defrag_inflight 1",
+        "# TYPE etcd_server_health_success counter",
+        "etcd_server_health_success 0",
+        "etcd_server_health_failures 0",
+        "# TYPE etcd_disk_backend_defrag_duration_seconds histogram",
         "etcd_debugging_mvcc_compact_revision -1",
         "# TYPE process_cpu_seconds_total counter",
         "# TYPE process_resident_memory_bytes gauge",

@@ -33,7 +33,13 @@ fn router() -> Router {
     tonic::service::Routes::new(tonic_health::server::health_reporter().1)
         .into_axum_router()
         .route("/page", any(|| async { "a page" }))
+        .route("/name", any(name))
         .route("/slow", slow)
+}
+
+/// Who asks, as the connection has told.
+async fn name(client: Option<axum::Extension<CommonName>>) -> String {
+    client.map_or("nobody".to_owned(), |client| format!("the client {:?}", client.0.0))
 }
 
 async fn start(tls: Option<TlsSource>) -> Running {
@@ -102,6 +108,62 @@ async fn check_grpc(channel: Channel) {
 fn check_page(answer: &str) {
     assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
     assert!(answer.ends_with("\r\n\r\na page"), "{answer}");
+}
+
+/// Settings for a server that wants certificates, and for a client with one of this name.
+fn mutual(name: Option<&str>) -> (TlsSource, rustls::ClientConfig) {
+    let key = || rcgen::KeyPair::generate().unwrap();
+    let mut params = rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let (authority_key, client_key) = (key(), key());
+    let authority = params.self_signed(&authority_key).unwrap();
+    let issuer = rcgen::Issuer::from_params(&params, &authority_key);
+    let mut params = rcgen::CertificateParams::default();
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    if let Some(name) = name {
+        params.distinguished_name.push(rcgen::DnType::CommonName, name);
+    }
+    let client = params.signed_by(&client_key, &issuer).unwrap();
+    let own_key = key();
+    let own = rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap();
+    let own = own.signed_by(&own_key, &issuer).unwrap();
+
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(authority.der().clone()).unwrap();
+    let roots = Arc::new(roots);
+    let verifier =
+        rustls::server::WebPkiClientVerifier::builder_with_provider(Arc::clone(&roots), provider());
+    let der = |key: &rcgen::KeyPair| PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+    let server = ServerConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_client_cert_verifier(verifier.build().unwrap())
+        .with_single_cert(vec![own.der().clone()], der(&own_key))
+        .unwrap();
+    let client = rustls::ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_client_auth_cert(vec![client.der().clone()], der(&client_key))
+        .unwrap();
+    let server = Arc::new(server);
+    (Arc::new(move || Arc::clone(&server)), client)
+}
+
+#[tokio::test]
+async fn requests_know_the_name_in_the_clients_certificate() {
+    for (name, expected) in [(Some("u"), "the client \"u\""), (None, "the client \"\"")] {
+        let (tls, client) = mutual(name);
+        let server = start(Some(tls)).await;
+        let socket = TcpStream::connect(server.address).await.unwrap();
+        let host = ServerName::try_from("localhost").unwrap();
+        let socket = TlsConnector::from(Arc::new(client)).connect(host, socket).await.unwrap();
+        let answer = get(socket, "/name").await;
+        assert!(answer.ends_with(&format!("\r\n\r\n{expected}")), "{answer}");
+    }
+    let server = start(None).await;
+    let answer = get(TcpStream::connect(server.address).await.unwrap(), "/name").await;
+    assert!(answer.ends_with("\r\n\r\nnobody"), "{answer}");
 }
 
 #[tokio::test]

@@ -34,6 +34,7 @@ impl StoreBuilder<TypeConfig, LogStore, ApplyHandle> for Builder {
         let storage = Storage::open(Place::Memory).unwrap();
         let applier = Applier {
             machine: StateMachine::open(storage.clone()).unwrap(),
+            in_force: Default::default(),
             storage: storage.clone(),
             hub: WatchHub::new(storage.clone(), Revision::EMPTY_STORE),
             applied: Applied::default(),
