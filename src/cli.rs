@@ -9,6 +9,7 @@ mod member;
 mod progress;
 mod serve;
 mod snapshot;
+mod upkeep;
 mod wal_dir;
 
 use std::{ffi::OsString, process::ExitCode};

@@ -25,7 +25,7 @@ pub use auth::{Auth, AuthToken};
 pub use cluster::{ClusterState, Founding};
 pub use discovery::{Discovery, Domain, Endpoint, Registry, User};
 pub use error::Error;
-pub use features::Features;
+pub use features::{Features, Gate};
 pub use help::USAGE;
 pub use http::{Http, Metrics};
 pub use services::{CorruptionChecks, Tracing};
@@ -70,7 +70,6 @@ pub struct Config {
     /// Refuse changes of membership that would cost the quorum.
     pub strict_reconfig_check: bool,
     pub max_learners: u64,
-    pub pre_vote: bool,
     pub watch_progress_notify_interval: Duration,
     pub auto_compaction: AutoCompaction,
     pub compaction: Compaction,

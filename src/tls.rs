@@ -131,7 +131,8 @@ impl FlagNames {
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("--{flag} {path}: {error}", path = path.display())]
+    /// In etcd's words.
+    #[error("open {path}: {why}", path = path.display(), why = read::reason(error))]
     Read { flag: &'static str, path: PathBuf, error: std::io::Error },
     #[error("--{flag} {path}: {what}", path = path.display())]
     Content { flag: &'static str, path: PathBuf, what: String },
@@ -143,6 +144,20 @@ pub enum Error {
     Write { path: PathBuf, error: std::io::Error },
     #[error("{0}")]
     Refused(#[from] rustls::Error),
+}
+
+impl Error {
+    /// The flag that it is about, where the message does not name it.
+    pub fn about(&self) -> Option<String> {
+        match self {
+            Error::Read { flag, .. } => Some(format!("--{flag}")),
+            Error::Content { .. }
+            | Error::NoSystemAuthorities { .. }
+            | Error::Make(_)
+            | Error::Write { .. }
+            | Error::Refused(_) => None,
+        }
+    }
 }
 
 /// TLS for connections that come in. Clones share it.

@@ -1,29 +1,30 @@
 //! Making a member out of its configuration: who it is, what it listens on, what it serves.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::Context;
 use prometheus_client::registry::Registry;
 use tokio::net::{TcpListener, UnixListener};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tracing::info;
+use tracing::{info, warn};
 
-use super::discovery;
+use super::{discovery, upkeep};
 use crate::{
     cluster::ids,
-    config::{Address, AutoCompaction, ClusterState, Config, Founding, ListenUrl, Place, Url},
+    config::{Address, ClusterState, Config, Founding, ListenUrl, Place, Url},
     grpc, http, log,
     node::{
         CorruptionRules, Ended, Identity, Limits, MembershipRules, Options, Running, SpaceRules,
-        Tuning,
-        auto_compaction::{self, Retention as Kept},
-        credentials::Options as Credentials,
-        data_dir::DataDir,
+        Tuning, credentials::Options as Credentials, data_dir::DataDir,
     },
     proto::etcdserverpb::Member,
     raft::{
         Retention, Threads, Timing, Workers,
-        network::{Network, PeerUrl, SharedPorts, Sockets, Tls as PeerTransport, listen_shared},
+        network::{Network, PeerUrl, Sockets, Tls as PeerTransport, TunedSockets, listen_shared},
         peers::fetch_members,
     },
     tls::{ClientTls, ServerTls},
@@ -83,15 +84,7 @@ pub(super) async fn start(
     let node = &member.node;
     let mut registry = Registry::default();
     let counters = grpc::Metrics::register(&mut registry);
-    let limits = grpc::Limits {
-        max_request_bytes: config.limits.max_request_bytes,
-        max_txn_ops: config.limits.max_txn_ops,
-        progress_interval: config.watch_progress_notify_interval,
-        election_timeout: config.timing.election,
-        slow_unary: config.warning_unary_request_duration,
-        slow_apply: config.warning_apply_duration,
-    };
-    let services = grpc::router(node, limits, &counters, stopping.clone());
+    let services = grpc::router(node, requests(&config), &counters, stopping.clone());
     let metrics = Arc::new(http::Metrics::new(node.identity, registry));
     metrics.count_defragmentations(&node.space);
     let leader = node.status.leader();
@@ -100,9 +93,8 @@ pub(super) async fn start(
         async move { metrics.count_leader_changes(leader).await }
     };
     listeners.spawn(stopping.clone().run_until_cancelled_owned(counting));
-    if let Some(kept) = kept(config.auto_compaction) {
-        let compacting = auto_compaction::run(node.clone(), kept);
-        listeners.spawn(stopping.clone().run_until_cancelled_owned(compacting));
+    for work in upkeep::work(&config, node) {
+        listeners.spawn(stopping.clone().run_until_cancelled_owned(work));
     }
     let router = http::router(node, services, metrics.clone());
     let page_router = http::metrics_router(node, metrics);
@@ -114,30 +106,37 @@ pub(super) async fn start(
         info!(url, "listening for clients");
         let is_secure = url.starts_with("https") || url.starts_with("unixs");
         let tls = is_secure.then(|| server.clone()).flatten();
-        let address = url.split_once("://").map_or("", |(_, address)| address);
-        // In etcd's words, which people and tests look for.
-        if tls.is_some() {
-            info!(traffic = TRAFFIC, address, "serving client traffic securely");
-        } else {
-            info!(
-                traffic = TRAFFIC,
-                address, "serving client traffic insecurely; this is strongly discouraged!"
-            );
-        }
+        tell_served(&url, tls.is_some());
         listeners.spawn(http::serve(listener, tls, router, settings, stopping.clone()));
     }
     Ok(Serving { member, listeners, stopping, _data_dir: data_dir })
 }
 
-fn kept(auto_compaction: AutoCompaction) -> Option<Kept> {
-    match auto_compaction {
-        AutoCompaction::Off => None,
-        AutoCompaction::Periodic(period) => Some(Kept::Period(period)),
-        AutoCompaction::Revision(count) => Some(Kept::Revisions(count)),
+fn requests(config: &Config) -> grpc::Limits {
+    grpc::Limits {
+        max_request_bytes: config.limits.max_request_bytes,
+        max_txn_ops: config.limits.max_txn_ops,
+        progress_interval: config.watch_progress_notify_interval,
+        election_timeout: config.timing.election,
+        slow_unary: config.warning_unary_request_duration,
+        slow_apply: config.warning_apply_duration,
     }
 }
 
 const TRAFFIC: &str = "grpc+http";
+
+/// In etcd's words, which people and tests look for.
+fn tell_served(url: &str, securely: bool) {
+    let address = url.split_once("://").map_or("", |(_, address)| address);
+    if securely {
+        info!(traffic = TRAFFIC, address, "serving client traffic securely");
+    } else {
+        info!(
+            traffic = TRAFFIC,
+            address, "serving client traffic insecurely; this is strongly discouraged!"
+        );
+    }
+}
 
 fn connections(config: &Config) -> http::Connections {
     http::Connections {
@@ -359,7 +358,24 @@ async fn join(
 }
 
 fn network(config: &Config) -> Arc<dyn Network> {
-    if config.sockets.reuse_port { Arc::new(SharedPorts) } else { Arc::new(Sockets) }
+    let from = if config.features.set_member_local_addr { local_address(config) } else { None };
+    Arc::new(TunedSockets { shared_ports: config.sockets.reuse_port, from })
+}
+
+/// The first address under which others reach this member from other machines, as in etcd.
+fn local_address(config: &Config) -> Option<IpAddr> {
+    let addresses = config.peers.advertise.iter().filter_map(|url| match &url.place {
+        Place::Tcp { host, .. } => host.parse::<IpAddr>().ok(),
+        Place::Unix(_) => None,
+    });
+    let found = addresses.into_iter().find(|ip| !ip.is_loopback() && !ip.is_unspecified());
+    match found {
+        Some(ip) => info!("LocalAddr" = %ip, "setting member local address"),
+        None => {
+            warn!("unable to set a member local address due to lack of suitable local addresses")
+        }
+    }
+    found
 }
 
 fn options(
@@ -390,12 +406,7 @@ fn options(
             lease_ttl_min_secs: i64::try_from(lease_ttl_min)?,
             timeout: Duration::from_secs(5) + election * 2,
         },
-        tuning: Tuning {
-            initial_election: config.initial_election_tick_advance,
-            compaction_batch: config.compaction.batch_limit,
-            compaction_pause: config.compaction.sleep_interval,
-            slow_apply: config.warning_apply_duration,
-        },
+        tuning: tuning(config),
         rules: MembershipRules {
             max_learners: config.max_learners,
             strict: config.strict_reconfig_check,
@@ -406,11 +417,7 @@ fn options(
             reserve_bytes: config.limits.disk_reserve_bytes,
             disarms_itself: config.limits.auto_disarm_nospace,
         },
-        corruption: CorruptionRules {
-            at_start: config.corruption.at_start,
-            period: config.corruption.period,
-            compaction_period: config.corruption.compaction_period,
-        },
+        corruption: corruption(config),
         credentials: Credentials::default(),
         log: log::Options {
             dir: data_dir.log(),
@@ -432,4 +439,21 @@ fn options(
         downgrade_check: config.downgrade_check_time,
         seed: rand::random(),
     })
+}
+
+fn tuning(config: &Config) -> Tuning {
+    Tuning {
+        initial_election: config.initial_election_tick_advance,
+        compaction_batch: config.compaction.batch_limit,
+        compaction_pause: config.compaction.sleep_interval,
+        slow_apply: config.warning_apply_duration,
+    }
+}
+
+fn corruption(config: &Config) -> CorruptionRules {
+    CorruptionRules {
+        at_start: config.corruption.at_start,
+        period: config.corruption.period,
+        compaction_period: config.corruption.compaction_period,
+    }
 }

@@ -21,11 +21,11 @@ use super::{
 };
 
 use crate::{
-    config::{Address, Config, ListenUrl, Listeners, Url, Warning},
+    config::{self, Address, Config, ListenUrl, Listeners, Url, Warning},
     grpc::version::SERVER,
     node::{
         Ended,
-        credentials::Options as Credentials,
+        credentials::{JwtError, Options as Credentials},
         data_dir::{DataDir, Token},
     },
     raft::Threads,
@@ -47,9 +47,20 @@ pub(crate) fn run(config: Config, warnings: &[Warning]) -> ExitCode {
         let mut fields = Map::new();
         // Causes behind the message are part of it.
         fields.insert("error".to_owned(), format!("{error:#}").into());
+        if let Some(about) = about(&error) {
+            fields.insert("about".to_owned(), about.into());
+        }
         telemetry::fatal("failed to start", fields);
         ExitCode::FAILURE
     })
+}
+
+/// The setting that is wrong, where etcd's words do not say it.
+fn about(error: &anyhow::Error) -> Option<String> {
+    let of_tls = || error.downcast_ref::<tls::Error>()?.about();
+    let of_tokens = || error.downcast_ref::<JwtError>()?.about();
+    let of_flags = || error.downcast_ref::<config::Error>()?.about();
+    of_tls().or_else(of_tokens).or_else(of_flags)
 }
 
 fn start(config: Config, warnings: &[Warning]) -> anyhow::Result<ExitCode> {
@@ -168,7 +179,6 @@ fn tell_start(config: &Config, data_dir: &DataDir) {
         max_request_bytes = config.limits.max_request_bytes,
         max_concurrent_streams = config.limits.max_concurrent_streams,
         max_learners = config.max_learners,
-        pre_vote = config.pre_vote,
         feature_gates = %config.features,
         "starting member"
     );

@@ -40,7 +40,7 @@ pub(crate) fn check(mut raw: RawConfig) -> Result<(Config, Vec<Warning>), Error>
     let peers = listeners(&raw, &PEERS, &mut warnings)?;
     let clients = listeners(&raw, &CLIENTS, &mut warnings)?;
     let http = http::http(&raw, &clients)?;
-    let metrics_listen = extra_listeners(&raw, "listen-metrics-urls", &clients)?;
+    let metrics_listen = extra_listeners(&raw, METRICS, &clients)?;
     // A file leaves etcd with its default.
     if raw.is_set("listen-client-urls")
         && !raw.is_set("advertise-client-urls")
@@ -69,8 +69,8 @@ pub(crate) fn check(mut raw: RawConfig) -> Result<(Config, Vec<Warning>), Error>
         snapshot_count: or(raw.count("snapshot-count"), 0, SNAPSHOT_COUNT_DEFAULT),
         snapshot_catchup_entries: raw.count("snapshot-catchup-entries"),
         strict_reconfig_check: raw.bool("strict-reconfig-check"),
-        max_learners: raw.count("max-learners"),
-        pre_vote: raw.bool("pre-vote"),
+        max_learners: u64::try_from(raw.number("max-learners"))
+            .map_err(|_| Error::NegativeLearners)?,
         watch_progress_notify_interval: progress_interval(&raw),
         auto_compaction: auto_compaction(&raw)?,
         compaction: compaction(&raw),
@@ -97,10 +97,7 @@ pub(crate) fn check(mut raw: RawConfig) -> Result<(Config, Vec<Warning>), Error>
     };
     // Whether or not there are certificates for it.
     security::protocol(&raw)?;
-    match raw.not_yet {
-        Some(not_yet) => Err(not_yet),
-        None => Ok((config, warnings)),
-    }
+    Ok((config, warnings))
 }
 
 fn data_dir(raw: &RawConfig, name: &str) -> String {
@@ -150,6 +147,11 @@ fn listen_urls(raw: &RawConfig, flag: &'static str) -> Result<Vec<ListenUrl>, Er
     urls(raw, flag, ListenUrl::parse, |listen| listen.url.to_string())
 }
 
+/// Flags whose URLs are served with the clients' certificate.
+const CLIENT_LISTENERS: [&str; 3] = ["listen-client-urls", "listen-client-http-urls", METRICS];
+
+const METRICS: &str = "listen-metrics-urls";
+
 fn listeners(
     raw: &RawConfig,
     names: &Names,
@@ -164,17 +166,28 @@ fn listeners(
             false => Error::BadClientUrls { value, why },
         }
     })?;
-    let tls = security::source(raw, names, warnings)?;
+    // Members prepare to call each other, whatever they listen to.
+    let is_needed = names.listen == PEERS.listen || clients_need_tls(raw)?;
+    let tls = security::source(raw, names, is_needed, warnings)?;
     for listener in &listen {
         let url = &listener.url;
         if url.tls && tls == tls::Source::None {
             return Err(no_certificate(names, url));
         }
-        if !url.tls && tls != tls::Source::None {
+        if !url.tls && security::is_asked_for(raw, names) {
             warnings.push(Warning::TlsUnused(format!("--{} {url}", names.listen)));
         }
     }
     Ok(Listeners { listen, advertise, tls })
+}
+
+fn clients_need_tls(raw: &RawConfig) -> Result<bool, Error> {
+    for flag in CLIENT_LISTENERS {
+        if listen_urls(raw, flag)?.iter().any(|listen| listen.url.tls) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 fn no_certificate(names: &Names, url: &Url) -> Error {
@@ -191,6 +204,9 @@ pub(super) fn extra_listeners(
 ) -> Result<Vec<ListenUrl>, Error> {
     let listen = listen_urls(raw, flag)?;
     match listen.iter().find(|listener| listener.url.tls) {
+        Some(_) if clients.tls == tls::Source::None && flag == METRICS => {
+            Err(Error::NoMetricsCertificate)
+        }
         Some(listener) if clients.tls == tls::Source::None => {
             Err(no_certificate(&CLIENTS, &listener.url))
         }
@@ -303,7 +319,7 @@ fn auto_compaction(raw: &RawConfig) -> Result<AutoCompaction, Error> {
         retention => retention,
     };
     let whole = retention.parse::<u64>().ok();
-    let bad = || Error::BadRetention(retention.to_owned());
+    let bad = || Error::BadRetention(duration::refusal(retention));
     match raw.text("auto-compaction-mode") {
         "periodic" => {
             // A bare number is hours.
@@ -338,8 +354,8 @@ fn features(raw: &RawConfig, warnings: &mut Vec<Warning>) -> Result<Features, Er
     let features = raw.features();
     match (features.lease_checkpoint, features.lease_checkpoint_persist) {
         (false, true) => return Err(Error::CheckpointPersist),
-        (true, false) => warnings.push(Warning::CheckpointsNotPersisted),
-        (true, true) | (false, false) => {}
+        (true, _) | (false, false) => {}
     }
+    warnings.extend(features.changed().filter(|gate| !gate.acts()).map(Warning::GateNoEffect));
     Ok(features)
 }

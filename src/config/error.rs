@@ -42,9 +42,6 @@ pub enum Error {
     BadAuthToken(&'static str),
     #[error("invalid value {value:?} for {setting}: {why}")]
     BadValue { setting: String, value: String, why: String },
-
-    #[error("{flag}={value:?} is not supported yet")]
-    NotYet { flag: String, value: String },
     #[error("{why}")]
     BadUrls { flag: &'static str, why: url::Error },
     #[error("--initial-advertise-peer-urls {value:?} must be \"host:port\" ({why})")]
@@ -80,8 +77,11 @@ pub enum Error {
     NoCompactionMode,
     #[error("unknown auto-compaction-mode {0:?}")]
     UnknownCompactionMode(String),
-    #[error("error parsing CompactionRetention: time: invalid duration {0:?}")]
+    #[error("error parsing CompactionRetention: {0}")]
     BadRetention(String),
+    /// Of which etcd takes none to be allowed.
+    #[error("membership: too many learner members in cluster")]
+    NegativeLearners,
 
     #[error("unexpected clusterState {0:?}")]
     UnknownClusterState(String),
@@ -112,6 +112,10 @@ pub enum Error {
     #[error("v2 proxy is deprecated, and --discovery-fallback can't be configured as \"proxy\"")]
     FallbackToProxy,
 
+    #[error(
+        "client TLS key/cert (--cert-file, --key-file) must be provided for metrics secure url"
+    )]
+    NoMetricsCertificate,
     #[error("TLS key/cert ({flags}) must be provided for {what} {url} with HTTPS scheme")]
     NoCertificate { what: &'static str, url: String, flags: String },
     #[error("KeyFile and CertFile must both be present[key: {key}, cert: {cert}]")]

@@ -29,7 +29,7 @@ macro_rules! gates {
 
         /// A gate by itself.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub(crate) enum Gate {
+        pub enum Gate {
             $($name,)*
         }
 
@@ -99,7 +99,31 @@ pub(crate) enum Error {
     Unknown(String),
 }
 
+impl Gate {
+    /// Whether switching it changes anything. What is left of leases is always replicated and kept
+    /// on disk, a renewal does not wait for what is applied, no request is refused because there
+    /// are too many, defragmentation stops nobody, and there is no bbolt.
+    pub(crate) fn acts(self) -> bool {
+        match self {
+            Gate::CompactHashCheck | Gate::InitialCorruptCheck | Gate::SetMemberLocalAddr => true,
+            Gate::FastLeaseKeepAlive
+            | Gate::LeaseCheckpoint
+            | Gate::LeaseCheckpointPersist
+            | Gate::PriorityRequest
+            | Gate::StopGRPCServiceOnDefrag
+            | Gate::TxnModeWriteWithSharedBuffer => false,
+        }
+    }
+}
+
 impl Features {
+    /// Those that are not as they are by default.
+    pub(crate) fn changed(self) -> impl Iterator<Item = Gate> {
+        let default = Features::default();
+        let all = Gate::ALL.iter().copied();
+        all.filter(move |gate| self.is_on(*gate) != default.is_on(*gate))
+    }
+
     /// Reads `Name=true,Name=false`. `AllAlpha` and `AllBeta` set those of their stage that are not
     /// named, wherever in the list they stand.
     pub(crate) fn parse(text: &str) -> Result<Features, Error> {
@@ -152,13 +176,11 @@ impl Features {
     }
 }
 
-/// Those that are not as they are by default, as the flag has them.
+/// What is changed, as the flag has it.
 impl fmt::Display for Features {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let default = Features::default();
-        let changed = Gate::ALL.iter().filter(|gate| self.is_on(**gate) != default.is_on(**gate));
         let gates: Vec<String> =
-            changed.map(|gate| format!("{}={}", gate.name(), self.is_on(*gate))).collect();
+            self.changed().map(|gate| format!("{}={}", gate.name(), self.is_on(gate))).collect();
         f.write_str(&gates.join(","))
     }
 }

@@ -1,7 +1,9 @@
 //! Every flag of etcd, with its default and what becomes of it here.
 
-use Effect::{Acts, Inert, NotYet};
-use Kind::{Bool, Choice, Count, Count32, Duration, Gates, List, Number, Origins, Text, Urls};
+use Effect::{Acts, Inert};
+use Kind::{
+    Bool, Choice, Choices, Count, Count32, Duration, Gates, List, Number, Origins, Text, Urls,
+};
 use Section::{Auth, Clustering, Features, Logging, Member, Monitoring, Security, Tracing, Unsafe};
 
 use super::removed::REMOVED;
@@ -13,9 +15,6 @@ pub(crate) enum Effect {
     Acts,
     /// Accepted so that etcd's command lines work; a warning says that nothing comes of it.
     Inert,
-    /// Ignoring it could harm (it guards access, or decides which cluster starts), so any value but
-    /// the default is refused until it works.
-    NotYet,
     /// No longer in etcd, but still in scripts: accepted with a warning, and passed on to what came
     /// after it, if anything did.
     Removed,
@@ -82,7 +81,7 @@ pub(crate) const FILE_ONLY: &[Flag] = &[flag(
     "Common names, one of which a client's certificate must have.",
 )];
 
-/// The flags of etcd 3.7 and its main branch, in the order of its help.
+/// The flags of etcd 3.7, in the order of its help.
 #[rustfmt::skip] // a table: one flag, two lines
 pub(crate) const FLAGS: &[Flag] = &[
     flag(Member, "name", Text, "default", Acts,
@@ -105,6 +104,8 @@ pub(crate) const FLAGS: &[Flag] = &[
         "URLs to listen on for clients: gRPC and HTTP."),
     flag(Member, "listen-client-http-urls", Urls, "", Acts,
         "URLs to listen on for clients that speak HTTP only."),
+    flag(Member, "max-snapshots", Count, "5", Inert,
+        "Snapshot files to keep; here there are none."),
     flag(Member, "max-wals", Count, "5", Inert,
         "Log files to keep; here as many as snapshot-catchup-entries says."),
     flag(Member, "memory-mlock", Bool, "false", Acts,
@@ -125,7 +126,7 @@ pub(crate) const FLAGS: &[Flag] = &[
         "Most streams that one client may have open."),
     flag(Member, "grpc-keepalive-min-time", Duration, "5s", Inert,
         "Shortest time that a client must leave between two pings."),
-    flag(Member, "grpc-keepalive-interval", Duration, "2h0m0s", Acts,
+    flag(Member, "grpc-keepalive-interval", Duration, "2h", Acts,
         "Time between two pings from server to client."),
     flag(Member, "grpc-keepalive-timeout", Duration, "20s", Acts,
         "Time to wait for the answer to a ping before a connection is closed."),
@@ -152,8 +153,6 @@ pub(crate) const FLAGS: &[Flag] = &[
         "Tells clusters apart that are founded with the same URLs."),
     flag(Clustering, "advertise-client-urls", Urls, "http://localhost:2379", Acts,
         "URLs under which clients reach this member."),
-    flag(Clustering, "discovery", Text, "", NotYet,
-        "Discovery service, version 2."),
     flag(Clustering, "discovery-token", Text, "", Acts,
         "Discovery: token of the cluster."),
     flag(Clustering, "discovery-endpoints", List, "", Acts,
@@ -180,22 +179,22 @@ pub(crate) const FLAGS: &[Flag] = &[
         "Discovery: user name."),
     flag(Clustering, "discovery-password", Text, "", Acts,
         "Discovery: password."),
-    flag(Clustering, "discovery-fallback", Choice(&["exit", "proxy"]), "exit", Inert,
+    flag(Clustering, "discovery-fallback", Choice(&["exit", "proxy"]), "exit", Acts,
         "What to do when discovery fails."),
-    flag(Clustering, "discovery-proxy", Text, "", Inert,
-        "Discovery: HTTP proxy, version 2."),
     flag(Clustering, "discovery-srv", Text, "", Acts,
         "DNS domain that lists the founding members."),
     flag(Clustering, "discovery-srv-name", Text, "", Acts,
         "Service name in that domain."),
     flag(Clustering, "strict-reconfig-check", Bool, "true", Acts,
         "Refuse changes of membership that would cost the quorum."),
-    flag(Clustering, "pre-vote", Bool, "true", Acts,
-        "Ask before an election whether it could be won."),
+    flag(Clustering, "pre-vote", Bool, "true", Inert,
+        "Ask before an election whether it could be won; here always."),
     flag(Clustering, "auto-compaction-retention", Text, "0", Acts,
         "How much history to keep: a duration (or hours), or revisions; 0 for all of it."),
     flag(Clustering, "auto-compaction-mode", Text, "periodic", Acts,
         "How to read auto-compaction-retention: periodic or revision."),
+    flag(Clustering, "v2-deprecation", Choices(V2_DEPRECATION), "write-only", Inert,
+        "What to do about data of etcd's first API, which is not served."),
 
     flag(Security, "cert-file", Text, "", Acts,
         "Certificate to show to clients."),
@@ -277,20 +276,20 @@ pub(crate) const FLAGS: &[Flag] = &[
     flag(Logging, "warning-unary-request-duration", Duration, "300ms", Acts,
         "Time after which a request is logged as slow."),
 
-    flag(Tracing, "enable-distributed-tracing", Bool, "false", Inert,
+    flag(Tracing, "enable-distributed-tracing", Bool, "false", Acts,
         "Send traces."),
-    flag(Tracing, "distributed-tracing-address", Text, "localhost:4317", Inert,
+    flag(Tracing, "distributed-tracing-address", Text, "localhost:4317", Acts,
         "Where traces go."),
-    flag(Tracing, "distributed-tracing-service-name", Text, "etcd", Inert,
+    flag(Tracing, "distributed-tracing-service-name", Text, "etcd", Acts,
         "Name of the service in traces."),
-    flag(Tracing, "distributed-tracing-instance-id", Text, "", Inert,
+    flag(Tracing, "distributed-tracing-instance-id", Text, "", Acts,
         "Name of this member in traces."),
-    flag(Tracing, "distributed-tracing-sampling-rate", Number, "0", Inert,
+    flag(Tracing, "distributed-tracing-sampling-rate", Number, "0", Acts,
         "Traces to send of a million."),
 
     flag(Features, "corrupt-check-time", Duration, "0s", Acts,
         "Time between two comparisons of the members' data; 0 for never."),
-    flag(Features, "compact-hash-check-time", Duration, "1m0s", Acts,
+    flag(Features, "compact-hash-check-time", Duration, "1m", Acts,
         "Time between two comparisons of the members' compaction hashes."),
     flag(Features, "compaction-batch-limit", Number, "1000", Acts,
         "Most revisions deleted in one batch of a compaction."),
@@ -298,13 +297,13 @@ pub(crate) const FLAGS: &[Flag] = &[
         "Pause between two batches of a compaction."),
     flag(Features, "peer-skip-client-san-verification", Bool, "false", Acts,
         "Do not compare a member's address with its certificate."),
-    flag(Features, "watch-progress-notify-interval", Duration, "10m0s", Acts,
+    flag(Features, "watch-progress-notify-interval", Duration, "10m", Acts,
         "Time between two progress notifications of an idle watch."),
     flag(Features, "warning-apply-duration", Duration, "100ms", Acts,
         "Time after which applying an entry is logged as slow."),
-    flag(Features, "bootstrap-defrag-threshold-megabytes", Count, "0", Inert,
+    flag(Features, "bootstrap-defrag-threshold-megabytes", Count, "0", Acts,
         "Space to gain for which a start defragments."),
-    flag(Features, "max-learners", Count, "1", Acts,
+    flag(Features, "max-learners", Number, "1", Acts,
         "Most learners that the cluster may have."),
     flag(Features, "downgrade-check-time", Duration, "5s", Acts,
         "Time between two looks at a downgrade."),
@@ -316,6 +315,9 @@ pub(crate) const FLAGS: &[Flag] = &[
     flag(Unsafe, "unsafe-no-fsync", Bool, "false", Acts,
         "Do not wait for the disk: a machine that crashes loses acknowledged writes."),
 ];
+
+const V2_DEPRECATION: &[&str] =
+    &["write-only", "write-only-skip-check", "write-only-drop-data", "gone"];
 
 const LOG_ROTATION: &str =
     r#"{"maxsize": 100, "maxage": 0, "maxbackups": 0, "localtime": false, "compress": false}"#;

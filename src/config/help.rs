@@ -52,7 +52,6 @@ pub(crate) fn help() -> String {
             let note = match flag.effect {
                 Effect::Acts | Effect::Removed | Effect::FileOnly => "",
                 Effect::Inert => " (accepted, without effect here)",
-                Effect::NotYet => " (not supported yet)",
             };
             let (name, default, text) = (flag.name, flag.default, flag.help);
             let _ = writeln!(help, "  --{name} '{default}'\n    {text}{note}");

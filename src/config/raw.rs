@@ -33,8 +33,6 @@ pub(crate) struct RawConfig {
     /// Everything comes from this file.
     pub(crate) file: Option<PathBuf>,
     pub(crate) warnings: Vec<Warning>,
-    /// A value that must not be passed over, of a flag that does not work yet.
-    pub(crate) not_yet: Option<Error>,
 }
 
 /// Between the words of a list that comes from a file, where a word may have a comma.
@@ -126,13 +124,6 @@ impl RawConfig {
                 }
                 Means::File => Error::BadInFile { key: flag.name, why },
             });
-        }
-        if flag.effect == Effect::NotYet && !value::same(flag.kind, &value, flag.default) {
-            let setting = match means {
-                Means::Flag | Means::File => format!("--{}", flag.name),
-                Means::Variable(variable) => variable.clone(),
-            };
-            self.not_yet = Some(Error::NotYet { flag: setting, value: value.clone() });
         }
         self.set.insert(flag.name, value);
         Ok(())
@@ -227,7 +218,7 @@ impl RawConfig {
                         self.warnings.push(Warning::Obsolete(flag.name));
                     }
                 }
-                Effect::Inert | Effect::Acts | Effect::NotYet | Effect::FileOnly => {}
+                Effect::Inert | Effect::Acts | Effect::FileOnly => {}
             }
         }
     }

@@ -2,7 +2,7 @@
 //! of them.
 
 use Becomes::{Flag, Gate, Nothing};
-use Kind::{Anything, Bool, Choices, Count, Duration, Number, Text};
+use Kind::{Anything, Bool, Count, Duration, Number, Text};
 use features::Gate::{
     CompactHashCheck, InitialCorruptCheck, LeaseCheckpoint, LeaseCheckpointPersist,
     SetMemberLocalAddr, StopGRPCServiceOnDefrag, TxnModeWriteWithSharedBuffer,
@@ -38,13 +38,9 @@ const fn removed(name: &'static str, kind: Kind, becomes: Becomes) -> Removed {
     Removed { flag: flags::Flag { name, section, kind, default: "", effect, help: "" }, becomes }
 }
 
-const V2_DEPRECATION: &[&str] =
-    &["write-only", "write-only-skip-check", "write-only-drop-data", "gone"];
-
 #[rustfmt::skip] // a table
 pub(crate) const REMOVED: &[Removed] = &[
-    removed("max-snapshots", Count, Nothing),
-    removed("v2-deprecation", Choices(V2_DEPRECATION), Nothing),
+    removed("discovery-proxy", Text, Nothing),
     removed("enable-v2", Bool, Nothing),
     removed("experimental-enable-v2v3", Text, Nothing),
     removed("proxy", Text, Nothing),
@@ -64,7 +60,7 @@ pub(crate) const REMOVED: &[Removed] = &[
     removed("experimental-warning-unary-request-duration", Duration, Flag("warning-unary-request-duration")),
     removed("experimental-peer-skip-client-san-verification", Bool, Flag("peer-skip-client-san-verification")),
     removed("experimental-memory-mlock", Bool, Flag("memory-mlock")),
-    removed("experimental-max-learners", Count, Flag("max-learners")),
+    removed("experimental-max-learners", Number, Flag("max-learners")),
     removed("experimental-snapshot-catchup-entries", Count, Flag("snapshot-catchup-entries")),
     removed("experimental-compaction-batch-limit", Number, Flag("compaction-batch-limit")),
     removed("experimental-compaction-sleep-interval", Duration, Flag("compaction-sleep-interval")),

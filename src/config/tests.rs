@@ -42,7 +42,7 @@ fn without_flags_there_is_one_member_on_loopback() {
     assert_eq!(config.limits, limits);
     assert_eq!(config.watch_progress_notify_interval, Duration::from_secs(600));
     assert_eq!(config.auto_compaction, AutoCompaction::Off);
-    assert!(config.strict_reconfig_check && config.pre_vote && !config.token_is_set);
+    assert!(config.strict_reconfig_check && !config.token_is_set);
     assert_eq!(config.founding.check(&config.name, &config.peers.advertise), Ok(()));
 }
 
@@ -186,10 +186,12 @@ fn https_needs_a_certificate() {
     );
     refuses(
         "--listen-metrics-urls https://127.0.0.1:0",
-        "TLS key/cert (--cert-file, --key-file) must be provided for client url \
-         https://127.0.0.1:0 with HTTPS scheme",
+        "client TLS key/cert (--cert-file, --key-file) must be provided for metrics secure url",
     );
-    refuses("--cert-file a.crt", "KeyFile and CertFile must both be present[key: , cert: a.crt]");
+    refuses(
+        &format!("{https} --cert-file a.crt"),
+        "KeyFile and CertFile must both be present[key: , cert: a.crt]",
+    );
     refuses(
         "--peer-client-key-file a.key",
         "ClientKeyFile and ClientCertFile must both be present or both absent: key: a.key, cert: ]",
@@ -201,8 +203,18 @@ fn https_needs_a_certificate() {
         &format!("{https} --auto-tls --self-signed-cert-validity 0"),
         "selfSignedCertValidity is invalid,it should be greater than 0",
     );
-    let (_, warnings) = read("--auto-tls --cert-file a --key-file b").unwrap();
+}
+
+#[test]
+fn files_for_tls_are_of_no_concern_where_no_client_is_encrypted() {
+    let (config, warnings) = read("--cert-file a").unwrap();
+    assert_eq!(config.clients.tls, tls::Source::None);
     let plain = Warning::TlsUnused("--listen-client-urls http://localhost:2379".to_owned());
+    assert_eq!(warnings, [plain.clone()]);
+    let (config, warnings) =
+        read("--auto-tls --cert-file a --key-file b --listen-metrics-urls https://127.0.0.1:0")
+            .unwrap();
+    assert!(matches!(config.clients.tls, tls::Source::Files(_)));
     assert_eq!(warnings, [Warning::AutoTlsUnused("auto-tls"), plain]);
 }
 

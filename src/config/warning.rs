@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::features::Gate;
 use crate::telemetry::Level;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,8 +23,8 @@ pub enum Warning {
     TlsUnused(String),
     /// Automatic TLS beside certificate files: the files win.
     AutoTlsUnused(&'static str),
-    /// What is left of leases is replicated, and lost with the process.
-    CheckpointsNotPersisted,
+    /// A feature that is always on here, or that there is nothing to do for.
+    GateNoEffect(Gate),
     /// A cost that bcrypt does not have: the default is taken.
     BcryptCost(u64),
     /// Parts of `--auth-token` that mean nothing.
@@ -45,7 +46,7 @@ impl Warning {
                 format!("--{flag}")
             }
             Warning::Renamed { from, .. } => format!("--{from}"),
-            Warning::CheckpointsNotPersisted => "--feature-gates".to_owned(),
+            Warning::GateNoEffect(gate) => format!("--feature-gates {}", gate.name()),
             Warning::BcryptCost(cost) => format!("--bcrypt-cost {cost}"),
             Warning::UnknownTokenOptions(options) => format!("--auth-token {}", options.join(" ")),
         }
@@ -72,10 +73,7 @@ impl fmt::Display for Warning {
             Warning::AutoTlsUnused(_) => {
                 f.write_str("ignoring automatic TLS since certificate files are given")
             }
-            Warning::CheckpointsNotPersisted => f.write_str(
-                "Detected that checkpointing is enabled without persistence. Consider enabling \
-                 feature gate LeaseCheckpointPersist",
-            ),
+            Warning::GateNoEffect(_) => f.write_str("feature gate has no effect here"),
             Warning::BcryptCost(_) => {
                 f.write_str("use default bcrypt cost instead of the invalid given cost")
             }

@@ -37,12 +37,24 @@ pub(crate) const CLIENTS: Names = Names {
     tls: tls::FlagNames::CLIENTS,
 };
 
+/// Whether flags ask for TLS, wholly or by half.
+pub(crate) fn is_asked_for(raw: &RawConfig, names: &Names) -> bool {
+    let is_given = |flag| !raw.text(flag).is_empty();
+    is_given(names.tls.cert) || is_given(names.tls.key) || raw.bool(names.auto)
+}
+
+/// As in etcd, files are of no concern where no connection is encrypted.
 pub(crate) fn source(
     raw: &RawConfig,
     names: &Names,
+    is_needed: bool,
     warnings: &mut Vec<Warning>,
 ) -> Result<tls::Source, Error> {
-    let flags = names.tls;
+    let (flags, automatic, protocol) = (names.tls, raw.bool(names.auto), protocol(raw)?);
+    let years = if automatic { years(raw)? } else { 0 };
+    if !is_needed {
+        return Ok(tls::Source::None);
+    }
     let file = |flag: &str| Some(raw.text(flag)).filter(|path| !path.is_empty()).map(Into::into);
     let text = |flag: &str| raw.text(flag).to_owned();
     let shown = match (file(flags.cert), file(flags.key)) {
@@ -69,8 +81,6 @@ pub(crate) fn source(
             });
         }
     };
-    let automatic = raw.bool(names.auto);
-    let protocol = protocol(raw)?;
     Ok(match shown {
         Some(shown) => {
             if automatic {
@@ -88,7 +98,7 @@ pub(crate) fn source(
                 flags,
             }))
         }
-        None if automatic => tls::Source::Automatic { years: years(raw)?, protocol },
+        None if automatic => tls::Source::Automatic { years, protocol },
         None => tls::Source::None,
     })
 }
