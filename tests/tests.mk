@@ -17,7 +17,7 @@ TESTED_BIN = $${ORRERY_BIN:-$$(cargo test --release --quiet --no-run --test comm
 CONFORMANCE = ETCD=$${ETCD:-$$(peers=$(PEERS) && echo $$peers/etcd)} \
 	cargo test --release --test conformance -- --nocapture
 
-.PHONY: conformance conformance-fuzz
+.PHONY: conformance conformance-fuzz golden
 .PHONY: peers interop etcd-suite cluster-tests cluster-tests-etcd fault-rounds big-restart bench bench-parts gap compose-test
 
 peers: ## build the etcd to compare with (a minute; then cached)
@@ -36,6 +36,9 @@ conformance: ## the scripts of tests/conformance on all targets, a real etcd (ET
 conformance-fuzz: ## random programs on a server and an etcd in step (SECONDS=1800 SEED=...)
 	ORRERY_FUZZ_SECONDS=$(or $(SECONDS),1800) ORRERY_FUZZ_SEED=$(or $(SEED),$$(date +%s)) \
 		$(CONFORMANCE) random_programs
+
+golden: ## etcd's flags and refusals as recorded, beside a real etcd (ETCD=...; ORRERY_GOLDEN_RECORD=1)
+	ETCD=$${ETCD:-$(PEERS)/etcd} cargo test --release --test command_line -- --ignored golden::
 
 cluster-tests: ## members killed, stopped and cut off from power under traffic
 	$(CLUSTER_TEST) --test-threads=1

@@ -352,9 +352,8 @@ fn compaction(raw: &RawConfig) -> Compaction {
 
 fn features(raw: &RawConfig, warnings: &mut Vec<Warning>) -> Result<Features, Error> {
     let features = raw.features();
-    match (features.lease_checkpoint, features.lease_checkpoint_persist) {
-        (false, true) => return Err(Error::CheckpointPersist),
-        (true, _) | (false, false) => {}
+    if features.lease_checkpoint_persist && !features.lease_checkpoint {
+        return Err(Error::CheckpointPersist);
     }
     warnings.extend(features.changed().filter(|gate| !gate.acts()).map(Warning::GateNoEffect));
     Ok(features)

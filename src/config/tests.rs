@@ -210,7 +210,7 @@ fn files_for_tls_are_of_no_concern_where_no_client_is_encrypted() {
     let (config, warnings) = read("--cert-file a").unwrap();
     assert_eq!(config.clients.tls, tls::Source::None);
     let plain = Warning::TlsUnused("--listen-client-urls http://localhost:2379".to_owned());
-    assert_eq!(warnings, [plain.clone()]);
+    assert_eq!(warnings, std::slice::from_ref(&plain));
     let (config, warnings) =
         read("--auto-tls --cert-file a --key-file b --listen-metrics-urls https://127.0.0.1:0")
             .unwrap();

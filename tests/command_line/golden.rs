@@ -30,7 +30,7 @@ fn listed(help: &str) -> BTreeMap<String, String> {
     help.lines().filter_map(flag).collect()
 }
 
-fn lines<'a>(golden: &'a str) -> impl Iterator<Item = Vec<&'a str>> {
+fn lines(golden: &str) -> impl Iterator<Item = Vec<&str>> {
     golden.lines().map(|line| line.split('\t').collect())
 }
 

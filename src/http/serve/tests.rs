@@ -212,6 +212,16 @@ async fn plain_text_on_a_tls_port_is_rejected_and_harms_nobody() {
     drop(silent);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_client_that_says_nothing_in_the_handshake_is_let_go() {
+    let (tls, _) = certificates();
+    let server = start(Some(tls)).await;
+    let mut silent = TcpStream::connect(server.address).await.unwrap();
+    let start = tokio::time::Instant::now();
+    assert_eq!(silent.read(&mut [0]).await.unwrap(), 0);
+    assert!(start.elapsed() >= TLS_HANDSHAKE_MAX);
+}
+
 #[tokio::test]
 async fn a_unix_socket_is_served_too() {
     let folder = tempfile::tempdir().unwrap();
