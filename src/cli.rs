@@ -11,10 +11,17 @@ mod member;
 mod progress;
 mod serve;
 mod snapshot;
+mod upkeep;
+mod wal_dir;
 
 use std::{ffi::OsString, process::ExitCode};
 
-use crate::config::{self, Asked, Config};
+use serde_json::Map;
+
+use crate::{
+    config::{self, Asked, Config},
+    telemetry,
+};
 
 /// Words that will be commands; refused until they are, instead of being taken for wrong flags.
 const RESERVED: [&str; 6] = ["up", "verify", "down", "region", "chaos", "sla"];
@@ -22,8 +29,11 @@ const RESERVED: [&str; 6] = ["up", "verify", "down", "region", "chaos", "sla"];
 /// The name of etcd's offline tool, whose place the program takes when it is called so.
 const ETCDUTL: &str = "etcdutl";
 
-/// Runs what this process's arguments ask for. Whatever goes wrong is one line on standard error
-/// and exit status 1.
+/// What Go's flag package ends with.
+const USAGE_EXIT: u8 = 2;
+
+/// Runs what this process's arguments ask for. What goes wrong in a tool is one line on standard
+/// error and exit status 1; what is wrong with the flags of a member is told as etcd tells it.
 pub fn run() -> ExitCode {
     let arguments: Vec<OsString> = config::arguments().collect();
     match dispatch(arguments) {
@@ -44,11 +54,33 @@ fn dispatch(arguments: Vec<OsString>) -> anyhow::Result<ExitCode> {
         Some("certs") => certs::run(arguments),
         Some("snapshot") => snapshot::run(arguments),
         Some(word) if RESERVED.contains(&word) => anyhow::bail!("{word}: not available yet"),
-        _ => match Config::of_process(arguments)? {
-            Asked::Print(text) => print(&text),
-            Asked::Serve(config, warnings) => serve::run(*config, &warnings),
+        _ => match Config::of_process(arguments) {
+            Ok(Asked::Print(text)) => print(&text),
+            Ok(Asked::Serve(config, warnings)) => Ok(serve::run(*config, &warnings)),
+            Err(error) => Ok(refuse(&error)),
         },
     }
+}
+
+/// As etcd refuses: a wrong form with the usage and exit status 2, a wrong value with a line of the
+/// log and exit status 1.
+fn refuse(error: &config::Error) -> ExitCode {
+    if error.is_usage() {
+        eprintln!("{error}\n{}", config::USAGE);
+        return ExitCode::from(USAGE_EXIT);
+    }
+    let mut fields = Map::new();
+    if let config::Error::Shadowed(variable) = error {
+        fields.insert("environment-variable".to_owned(), variable.clone().into());
+        telemetry::say("fatal", &error.to_string(), &fields);
+        return ExitCode::FAILURE;
+    }
+    fields.insert("error".to_owned(), error.to_string().into());
+    if let Some(about) = error.about() {
+        fields.insert("about".to_owned(), about.into());
+    }
+    telemetry::say("warn", "failed to verify flags", &fields);
+    ExitCode::FAILURE
 }
 
 fn print(text: &str) -> anyhow::Result<ExitCode> {

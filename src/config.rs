@@ -1,5 +1,5 @@
-//! What the member is told to be: etcd's flags and environment, parsed once into a [`Config`] that
-//! cannot be wrong. The only place that reads the environment.
+//! What the member is told to be: etcd's flags, environment or file, parsed once into a [`Config`]
+//! that cannot be wrong. The only place that reads the environment.
 
 mod auth;
 mod check;
@@ -7,22 +7,31 @@ mod cluster;
 mod discovery;
 mod duration;
 mod error;
+mod features;
+mod file;
 mod flags;
 mod help;
 mod http;
 mod raw;
-mod tracing;
+mod removed;
+mod services;
 mod url;
+mod value;
+mod warning;
 
-use std::{fmt, path::PathBuf, time::Duration};
+use std::{path::PathBuf, time::Duration};
 
 pub use auth::{Auth, AuthToken};
 pub use cluster::{ClusterState, Founding};
 pub use discovery::{Discovery, Domain, Endpoint, Registry, User};
 pub use error::Error;
+pub(crate) use features::Stage;
+pub use features::{Features, Gate};
+pub use help::USAGE;
 pub use http::{Http, Metrics};
-pub use tracing::Tracing;
+pub use services::{CorruptionChecks, Tracing};
 pub use url::{Address, ListenUrl, Place, Url};
+pub use warning::Warning;
 
 use crate::{telemetry, tls};
 
@@ -32,16 +41,18 @@ pub const ELECTION_MS_MAX: u64 = 50_000;
 /// etcd's default for `--quota-backend-bytes`, which 0 stands for: 2 GiB.
 pub const QUOTA_BYTES_DEFAULT: i64 = 2 * 1024 * 1024 * 1024;
 
-/// Everything that flags and environment say about a member.
+/// Everything that flags and environment, or a file, say about a member.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     pub name: String,
     pub data_dir: PathBuf,
+    /// Where the Raft log is kept, if not in the data directory.
+    pub wal_dir: Option<PathBuf>,
     pub peers: Listeners,
     pub clients: Listeners,
     /// Where `/metrics` and `/health` are served besides the clients' listeners.
     pub metrics_listen: Vec<ListenUrl>,
-    pub http: Http,
+    pub sockets: SocketOptions,
     /// The cluster that a member without data founds or joins.
     pub founding: Founding,
     /// Where a member without data learns who that is, if not from `founding`.
@@ -49,7 +60,10 @@ pub struct Config {
     /// Whether `--initial-cluster-token` was set, so that it can be held against existing data.
     pub token_is_set: bool,
     pub timing: Timing,
+    /// Shorten the first election after a start.
+    pub initial_election_tick_advance: bool,
     pub limits: Limits,
+    pub keepalive: Keepalive,
     /// Applied entries after which older log entries may be dropped.
     pub snapshot_count: u64,
     /// Log entries kept beyond the newest droppable one, for members that are behind.
@@ -57,19 +71,30 @@ pub struct Config {
     /// Refuse changes of membership that would cost the quorum.
     pub strict_reconfig_check: bool,
     pub max_learners: u64,
+    pub watch_progress_notify_interval: Duration,
+    pub auto_compaction: AutoCompaction,
+    pub compaction: Compaction,
+    pub corruption: CorruptionChecks,
     /// Time between two looks at a downgrade; none for zero.
     pub downgrade_check_time: Duration,
-    pub pre_vote: bool,
+    /// Space to gain, in megabytes, for which a start defragments; 0 for never.
+    pub bootstrap_defrag_threshold_megabytes: u64,
+    pub features: Features,
+    pub auth: Auth,
+    pub http: Http,
+    pub log: telemetry::Options,
+    /// A unary request that takes longer is logged.
+    pub warning_unary_request_duration: Duration,
+    /// A request whose application or local read takes longer is logged.
+    pub warning_apply_duration: Duration,
+    /// `None` when no traces are sent.
+    pub tracing: Option<Tracing>,
+    /// Keep the process in memory pages that are never swapped.
+    pub memory_mlock: bool,
     /// Make this member the only one of its cluster.
     pub force_new_cluster: bool,
     /// Do not wait for the disk.
     pub unsafe_no_fsync: bool,
-    pub watch_progress_notify_interval: Duration,
-    pub auto_compaction: AutoCompaction,
-    pub corruption: CorruptionChecks,
-    pub auth: Auth,
-    pub tracing: Option<Tracing>,
-    pub log_level: telemetry::Level,
 }
 
 /// One kind of connections: where they come in, how others find the place, how they are secured.
@@ -80,6 +105,14 @@ pub struct Listeners {
     /// Sorted, each once, never empty.
     pub advertise: Vec<Url>,
     pub tls: tls::Source,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SocketOptions {
+    /// Others may listen on the same port.
+    pub reuse_port: bool,
+    /// A port of which connections are still closing may be taken.
+    pub reuse_address: bool,
 }
 
 /// `election` is at least five times `heartbeat`.
@@ -93,6 +126,8 @@ pub struct Timing {
 pub struct Limits {
     pub max_request_bytes: usize,
     pub max_txn_ops: usize,
+    /// Streams that one connection may have open.
+    pub max_concurrent_streams: u32,
     /// Negative for no limit.
     pub quota_backend_bytes: i64,
     /// Free bytes that the data disk should have; `None` for a part of it.
@@ -100,13 +135,12 @@ pub struct Limits {
     pub auto_disarm_nospace: bool,
 }
 
-/// When members compare what they hold.
+/// Pings to clients that are silent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CorruptionChecks {
-    pub at_start: bool,
-    pub period: Option<Duration>,
-    /// Of the hashes that compactions leave.
-    pub compaction_period: Option<Duration>,
+pub struct Keepalive {
+    /// `None` for no pings.
+    pub interval: Option<Duration>,
+    pub timeout: Duration,
 }
 
 /// Compaction that nobody asks for.
@@ -119,21 +153,13 @@ pub enum AutoCompaction {
     Revision(u64),
 }
 
-/// What is worth telling about a configuration that is valid.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Warning {
-    /// These flags were set, and nothing comes of it.
-    NoEffect(Vec<String>),
-    /// An `ETCD_` variable that belongs to no flag.
-    UnknownVariable(String),
-    /// TLS files, or automatic TLS, for a URL that begins with http.
-    TlsUnused(String),
-    /// Automatic TLS beside certificate files: the files win.
-    AutoTlsUnused(&'static str),
-    /// A cost that bcrypt does not have: the default is taken.
-    BcryptCost(u64),
-    /// Parts of `--auth-token` that mean nothing.
-    UnknownTokenOptions(Vec<String>),
+/// How compaction is paced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Compaction {
+    /// Revisions looked at in one batch.
+    pub batch_limit: usize,
+    /// Pause between two batches.
+    pub sleep_interval: Duration,
 }
 
 /// What the command line asks for.
@@ -177,38 +203,6 @@ pub fn arguments() -> impl Iterator<Item = std::ffi::OsString> {
 pub fn program() -> String {
     let path = std::env::args_os().next().map(PathBuf::from).unwrap_or_default();
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
-}
-
-impl fmt::Display for Warning {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Warning::NoEffect(_) => f.write_str("flag has no effect here"),
-            Warning::UnknownVariable(_) => f.write_str("unrecognized environment variable"),
-            Warning::TlsUnused(_) => f.write_str(
-                "the scheme of a URL is HTTP while TLS is configured; the URL is served without TLS",
-            ),
-            Warning::AutoTlsUnused(_) => {
-                f.write_str("ignoring automatic TLS since certificate files are given")
-            }
-            Warning::BcryptCost(_) => {
-                f.write_str("use default bcrypt cost instead of the invalid given cost")
-            }
-            Warning::UnknownTokenOptions(_) => f.write_str("unknown JWT options"),
-        }
-    }
-}
-
-impl Warning {
-    /// The flags, variable or URL that it is about.
-    pub fn about(&self) -> String {
-        match self {
-            Warning::NoEffect(flags) => flags.join(" "),
-            Warning::UnknownVariable(what) | Warning::TlsUnused(what) => what.clone(),
-            Warning::AutoTlsUnused(flag) => format!("--{flag}"),
-            Warning::BcryptCost(cost) => format!("--bcrypt-cost {cost}"),
-            Warning::UnknownTokenOptions(options) => format!("--auth-token {}", options.join(" ")),
-        }
-    }
 }
 
 #[cfg(test)]

@@ -21,6 +21,7 @@ mod metrics;
 mod queue;
 mod require_leader;
 mod saved;
+mod stats;
 mod status;
 mod trace;
 mod validate;
@@ -123,6 +124,7 @@ pub fn router(
         header,
     };
     let largest = limits.message_bytes_max();
+    let kv = stats::Told { kv, limits };
     let routes = Routes::new(KvServer::new(kv).max_decoding_message_size(largest))
         .add_service(watching)
         .add_service(LeaseServer::new(lease).max_decoding_message_size(largest))

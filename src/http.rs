@@ -26,7 +26,7 @@ pub use self::{
     access::{Access, Allowed},
     debug::Debug,
     metrics::{Feature, Metrics},
-    serve::{Front, Listener, TlsSource, serve},
+    serve::{Connections, Front, Listener, TlsSource, serve},
 };
 use crate::{
     cluster::Versions,

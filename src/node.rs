@@ -3,6 +3,7 @@
 mod announce;
 mod answer;
 mod ask;
+pub mod auto_compaction;
 mod background;
 mod compaction;
 mod corruption;
@@ -27,6 +28,7 @@ pub(crate) mod spans;
 mod start;
 mod status;
 mod told;
+mod tuning;
 mod versions;
 
 pub use corruption::{CorruptionRules, Inconsistent};
@@ -41,6 +43,7 @@ pub use saver::{Chunk, Saved, Saver};
 pub use space::{Space, SpaceRules};
 pub use start::{Ended, Options, Running};
 pub use status::{Status, StatusHandle};
+pub use tuning::Tuning;
 pub use versions::{Downgrades, VersionPage};
 
 use crate::types::{ClusterId, MemberId};

@@ -1,11 +1,16 @@
 //! TLS for clients and peers: certificates from files, read again when the files change, or made on
 //! the spot.
 
+pub mod address;
+mod allowed;
 mod anybody;
+mod build;
+mod certificate;
 mod dialling;
 mod make;
 mod read;
 mod reload;
+mod suites;
 mod x509;
 
 use std::{
@@ -13,15 +18,14 @@ use std::{
     sync::Arc,
 };
 
-use rustls::{
-    ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion,
-    crypto::CryptoProvider,
-    server::{WebPkiClientVerifier, danger::ClientCertVerifier},
-};
+use rustls::{ClientConfig, ServerConfig, SupportedProtocolVersion, crypto::CryptoProvider};
 
+pub use allowed::Allowed;
+use build::{client_config, server_config};
 pub use dialling::{Dialling, DiallingFlags};
 pub use make::{Authority, Usage, covers};
 use reload::Reloading;
+pub use suites::Suites;
 pub use x509::{KeyKind, PublicKey, common_name, public_key};
 
 /// Application protocols that the clients' listener offers: gRPC first, then plain HTTP.
@@ -36,7 +40,7 @@ pub enum Source {
     /// Made by ourselves, under the data directory.
     Automatic {
         years: u32,
-        versions: Versions,
+        protocol: Protocol,
     },
 }
 
@@ -58,7 +62,10 @@ pub struct Files {
     pub client_cert_auth: bool,
     /// List of revoked certificates, DER or PEM.
     pub revoked: Option<PathBuf>,
-    pub versions: Versions,
+    pub allowed: Allowed,
+    /// Hold whoever comes in to the addresses and names in the certificate: [`address::check`].
+    pub check_address: bool,
+    pub protocol: Protocol,
     /// For messages.
     pub flags: FlagNames,
 }
@@ -74,8 +81,16 @@ pub enum Trust {
     Anybody,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Which TLS is spoken.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Protocol {
+    pub versions: Versions,
+    pub suites: Suites,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Versions {
+    #[default]
     Both,
     Only12,
     Only13,
@@ -116,7 +131,8 @@ impl FlagNames {
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("--{flag} {path}: {error}", path = path.display())]
+    /// In etcd's words.
+    #[error("open {path}: {why}", path = path.display(), why = read::reason(error))]
     Read { flag: &'static str, path: PathBuf, error: std::io::Error },
     #[error("--{flag} {path}: {what}", path = path.display())]
     Content { flag: &'static str, path: PathBuf, what: String },
@@ -130,6 +146,20 @@ pub enum Error {
     Refused(#[from] rustls::Error),
 }
 
+impl Error {
+    /// The flag that it is about, where the message does not name it.
+    pub fn about(&self) -> Option<String> {
+        match self {
+            Error::Read { flag, .. } => Some(format!("--{flag}")),
+            Error::Content { .. }
+            | Error::NoSystemAuthorities { .. }
+            | Error::Make(_)
+            | Error::Write { .. }
+            | Error::Refused(_) => None,
+        }
+    }
+}
+
 /// TLS for connections that come in. Clones share it.
 #[derive(Clone)]
 pub struct ServerTls(Arc<Reloading<ServerConfig>>);
@@ -141,7 +171,8 @@ impl ServerTls {
     /// Names the flag and the file that cannot be used.
     pub fn load(files: &Files, protocols: &[&[u8]]) -> Result<ServerTls, Error> {
         let protocols: Vec<Vec<u8>> = protocols.iter().map(|name| name.to_vec()).collect();
-        let (paths, files) = (files.paths(&files.shown), files.clone());
+        let (mut paths, files) = (files.paths(&files.shown), files.clone());
+        paths.extend(files.dialling.iter().flat_map(|pair| [pair.cert.clone(), pair.key.clone()]));
         let build = move || {
             let mut config = server_config(&files)?;
             config.alpn_protocols.clone_from(&protocols);
@@ -187,7 +218,7 @@ impl Files {
         dir: &Path,
         hosts: &[String],
         years: u32,
-        versions: Versions,
+        protocol: Protocol,
         flags: FlagNames,
     ) -> Result<Files, Error> {
         let shown = make::self_signed(dir, hosts, years)?;
@@ -197,12 +228,14 @@ impl Files {
             trust: Trust::Anybody,
             client_cert_auth: false,
             revoked: None,
-            versions,
+            allowed: Allowed::All,
+            check_address: false,
+            protocol,
             flags,
         })
     }
 
-    fn dialled(&self) -> &Pair {
+    pub(crate) fn dialled(&self) -> &Pair {
         self.dialling.as_ref().unwrap_or(&self.shown)
     }
 
@@ -214,18 +247,10 @@ impl Files {
         paths.extend(self.revoked.clone());
         paths
     }
-
-    fn authorities(&self) -> Result<RootCertStore, Error> {
-        match &self.trust {
-            Trust::File(path) => read::authorities(self.flags.trusted_ca, path),
-            Trust::System => read::system_authorities(self.flags.trusted_ca),
-            Trust::Anybody => Ok(RootCertStore::empty()),
-        }
-    }
 }
 
 impl Versions {
-    fn supported(self) -> Vec<&'static SupportedProtocolVersion> {
+    pub(crate) fn supported(self) -> Vec<&'static SupportedProtocolVersion> {
         match self {
             Versions::Both => vec![&rustls::version::TLS13, &rustls::version::TLS12],
             Versions::Only12 => vec![&rustls::version::TLS12],
@@ -236,70 +261,6 @@ impl Versions {
 
 fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
-}
-
-fn server_config(files: &Files) -> Result<ServerConfig, Error> {
-    let builder = ServerConfig::builder_with_provider(provider())
-        .with_protocol_versions(&files.versions.supported())?;
-    let builder = match client_verifier(files)? {
-        Some(verifier) => builder.with_client_cert_verifier(verifier),
-        None => builder.with_no_client_auth(),
-    };
-    let (chain, key) = read::pair(files.flags.cert, files.flags.key, &files.shown)?;
-    builder.with_single_cert(chain, key).map_err(|error| Error::Content {
-        flag: files.flags.cert,
-        path: files.shown.cert.clone(),
-        what: format!("{error} (--{} {})", files.flags.key, files.shown.key.display()),
-    })
-}
-
-/// Naming an authority is asking for certificates, as in etcd.
-fn client_verifier(files: &Files) -> Result<Option<Arc<dyn ClientCertVerifier>>, Error> {
-    match files.trust {
-        Trust::System if files.client_cert_auth => (),
-        Trust::File(_) => (),
-        Trust::System | Trust::Anybody => return Ok(None),
-    }
-    let roots = Arc::new(files.authorities()?);
-    let mut builder = WebPkiClientVerifier::builder_with_provider(roots, provider());
-    if let Some(path) = &files.revoked {
-        let lists = read::revoked(files.flags.revoked, path)?;
-        builder = builder
-            .with_crls(lists)
-            .only_check_end_entity_revocation()
-            .allow_unknown_revocation_status();
-    }
-    let verifier = builder.build().map_err(|error| {
-        let (flag, path) = match (&files.revoked, &files.trust) {
-            (Some(path), _) => (files.flags.revoked, path.clone()),
-            (None, Trust::File(path)) => (files.flags.trusted_ca, path.clone()),
-            (None, Trust::System | Trust::Anybody) => (files.flags.trusted_ca, PathBuf::new()),
-        };
-        Error::Content { flag, path, what: error.to_string() }
-    })?;
-    Ok(Some(verifier))
-}
-
-fn client_config(files: &Files) -> Result<ClientConfig, Error> {
-    let builder = ClientConfig::builder_with_provider(provider())
-        .with_protocol_versions(&files.versions.supported())?;
-    let builder = match files.trust {
-        Trust::File(_) | Trust::System => builder.with_root_certificates(files.authorities()?),
-        Trust::Anybody => builder
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(anybody::Accept::new(provider()))),
-    };
-    let pair = files.dialled();
-    let (cert_flag, key_flag) = match files.dialling {
-        Some(_) => (files.flags.client_cert, files.flags.client_key),
-        None => (files.flags.cert, files.flags.key),
-    };
-    let (chain, key) = read::pair(cert_flag, key_flag, pair)?;
-    builder.with_client_auth_cert(chain, key).map_err(|error| Error::Content {
-        flag: cert_flag,
-        path: pair.cert.clone(),
-        what: format!("{error} (--{key_flag} {})", pair.key.display()),
-    })
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ TESTED_BIN = $${ORRERY_BIN:-$$(cargo test --release --quiet --no-run --test comm
 CONFORMANCE = ETCD=$${ETCD:-$$(peers=$(PEERS) && echo $$peers/etcd)} \
 	cargo test --release --test conformance -- --nocapture
 
-.PHONY: conformance conformance-fuzz
+.PHONY: conformance conformance-fuzz golden
 .PHONY: prometheus-test peers interop jetcd etcd-suite cluster-tests cluster-tests-etcd fault-rounds big-restart bench bench-parts gap rolling-restart compose-test
 
 peers: ## build the etcd to compare with (a minute; then cached)
@@ -42,6 +42,9 @@ conformance-fuzz: ## random programs on a server and an etcd in step (SECONDS=18
 
 prometheus-test: ## alerts and dashboard with a real Prometheus (apt-get install prometheus)
 	cargo test --release --test prometheus -- --nocapture
+
+golden: ## etcd's flags and refusals as recorded, beside a real etcd (ETCD=...; ORRERY_GOLDEN_RECORD=1)
+	ETCD=$${ETCD:-$(PEERS)/etcd} cargo test --release --test command_line -- --ignored golden::
 
 cluster-tests: ## members killed, stopped and cut off from power under traffic
 	$(CLUSTER_TEST) --test-threads=1

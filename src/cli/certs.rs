@@ -88,7 +88,7 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
-    use crate::tls::{Files, FlagNames, Pair, ServerTls, Trust, Versions};
+    use crate::tls::{Allowed, Files, FlagNames, Pair, Protocol, ServerTls, Trust};
 
     fn arguments(out: &Path, hosts: &[&str]) -> Arguments {
         let hosts = hosts.iter().map(|&host| host.to_owned()).collect();
@@ -125,7 +125,9 @@ mod tests {
             trust: Trust::File(out.join("ca.crt")),
             client_cert_auth: true,
             revoked: None,
-            versions: Versions::Both,
+            allowed: Allowed::All,
+            check_address: false,
+            protocol: Protocol::default(),
             flags: FlagNames::CLIENTS,
         };
         ServerTls::load(&files, &[]).unwrap();

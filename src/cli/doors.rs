@@ -56,7 +56,7 @@ impl Doors<'_> {
         };
         let options = http::Options {
             access: if is_secure { access.with_any_host() } else { access },
-            debug: if self.config.log_level == Level::Debug {
+            debug: if self.config.log.level == Level::Debug {
                 Debug::Everything
             } else if flags.profiles {
                 Debug::Profiles

@@ -1,24 +1,25 @@
 //! Which of etcd's features are on, for those who look.
 
-use crate::{config::Config, http::Feature};
+use crate::{
+    config::{Config, Gate, Stage},
+    http::Feature,
+};
 
-/// All of etcd's, by name. A feature that is no question here is shown as it is in etcd unless told
-/// otherwise.
+/// All of etcd's, by name, and the two that stand for a stage.
 pub(super) fn of(config: &Config) -> Vec<Feature> {
-    let (alpha, beta) = ("ALPHA", "BETA");
-    let corruption = &config.corruption;
-    let features = [
-        ("AllAlpha", alpha, false),
-        ("AllBeta", beta, false),
-        ("CompactHashCheck", alpha, corruption.compaction_period.is_some()),
-        ("FastLeaseKeepAlive", beta, true),
-        ("InitialCorruptCheck", alpha, corruption.at_start),
-        ("LeaseCheckpoint", alpha, false),
-        ("LeaseCheckpointPersist", alpha, false),
-        ("PriorityRequest", alpha, false),
-        ("SetMemberLocalAddr", alpha, false),
-        ("StopGRPCServiceOnDefrag", alpha, false),
-        ("TxnModeWriteWithSharedBuffer", beta, true),
-    ];
-    features.map(|(name, stage, enabled)| Feature { name, stage, enabled }).to_vec()
+    let stage = |stage| match stage {
+        Stage::Alpha => "ALPHA",
+        Stage::Beta => "BETA",
+    };
+    let whole = [("AllAlpha", Stage::Alpha), ("AllBeta", Stage::Beta)].map(|(name, of)| Feature {
+        name,
+        stage: stage(of),
+        enabled: false,
+    });
+    let gates = Gate::ALL.iter().map(|gate| Feature {
+        name: gate.name(),
+        stage: stage(gate.stage()),
+        enabled: config.features.is_on(*gate),
+    });
+    whole.into_iter().chain(gates).collect()
 }

@@ -1,17 +1,21 @@
 //! Making a member out of its configuration: who it is, what it listens on, what it serves.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::Context;
 use prometheus_client::registry::Registry;
 use tokio::net::{TcpListener, UnixListener};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tracing::info;
+use tracing::{info, warn};
 
 use super::{
     discovery,
     doors::{Door, Doors},
-    features,
+    features, upkeep,
 };
 use crate::{
     cluster::ids,
@@ -19,12 +23,12 @@ use crate::{
     grpc, http, log,
     node::{
         CorruptionRules, Ended, Identity, Limits, MembershipRules, Options, Running, SpaceRules,
-        credentials::Options as Credentials, data_dir::DataDir,
+        Tuning, credentials::Options as Credentials, data_dir::DataDir,
     },
     proto::etcdserverpb::Member,
     raft::{
         Retention, Threads, Timing, Workers,
-        network::{PeerUrl, Sockets, Tls as PeerTransport},
+        network::{Network, PeerUrl, Sockets, Tls as PeerTransport, TunedSockets, listen_shared},
         peers::fetch_members,
     },
     tls::{ClientTls, ServerTls},
@@ -47,6 +51,8 @@ pub(super) struct Tls {
 pub(super) struct PeerTls {
     pub(super) server: ServerTls,
     pub(super) client: ClientTls,
+    /// Hold members to the addresses in their certificates.
+    pub(super) check_address: bool,
 }
 
 /// A member that serves clients. Its directory stays taken until it has stopped.
@@ -64,10 +70,11 @@ pub(super) async fn start(
     (tls, credentials): (Tls, Credentials),
     threads: Threads,
 ) -> anyhow::Result<Serving> {
+    let shared = config.sockets.reuse_port;
     let bound = [
-        (Door::Clients, bind(&config.clients.listen, "--listen-client-urls").await?),
-        (Door::Pages, bind(&config.http.listen, "--listen-client-http-urls").await?),
-        (Door::Metrics, bind(&config.metrics_listen, "--listen-metrics-urls").await?),
+        (Door::Clients, bind(&config.clients.listen, "--listen-client-urls", shared).await?),
+        (Door::Pages, bind(&config.http.listen, "--listen-client-http-urls", shared).await?),
+        (Door::Metrics, bind(&config.metrics_listen, "--listen-metrics-urls", shared).await?),
     ];
 
     match data_dir.identity() {
@@ -88,12 +95,7 @@ pub(super) async fn start(
         config::Metrics::Extensive => grpc::Extent::Extensive,
     };
     let counters = grpc::Metrics::register(&mut registry, extent);
-    let limits = grpc::Limits {
-        max_request_bytes: config.limits.max_request_bytes,
-        max_txn_ops: config.limits.max_txn_ops,
-        progress_interval: config.watch_progress_notify_interval,
-        election_timeout: config.timing.election,
-    };
+    let limits = requests(&config);
     let services = grpc::router(node, limits, &counters, stopping.clone());
     let services = match &config.tracing {
         Some(tracing) => grpc::traced(services, tracing.sampling_rate),
@@ -107,17 +109,57 @@ pub(super) async fn start(
         async move { metrics.count_leader_changes(leader).await }
     };
     listeners.spawn(stopping.clone().run_until_cancelled_owned(counting));
+    for work in upkeep::work(&config, node) {
+        listeners.spawn(stopping.clone().run_until_cancelled_owned(work));
+    }
     let doors = Doors { config: &config, node, services, metrics, limits };
     let server = tls.clients.map(|tls| Arc::new(move || tls.current()) as http::TlsSource);
+    let settings = connections(&config);
     for (kind, sockets) in bound {
         for (url, listener) in sockets {
             info!(url, "listening for clients");
-            let tls = url.starts_with("https").then(|| server.clone()).flatten();
+            let is_secure = url.starts_with("https") || url.starts_with("unixs");
+            let tls = is_secure.then(|| server.clone()).flatten();
+            tell_served(&url, tls.is_some());
             let front = doors.front(kind, tls.is_some());
-            listeners.spawn(http::serve(listener, tls, front, stopping.clone()));
+            listeners.spawn(http::serve(listener, tls, front, settings, stopping.clone()));
         }
     }
     Ok(Serving { member, listeners, stopping, _data_dir: data_dir })
+}
+
+fn requests(config: &Config) -> grpc::Limits {
+    grpc::Limits {
+        max_request_bytes: config.limits.max_request_bytes,
+        max_txn_ops: config.limits.max_txn_ops,
+        progress_interval: config.watch_progress_notify_interval,
+        election_timeout: config.timing.election,
+        slow_unary: config.warning_unary_request_duration,
+        slow_apply: config.warning_apply_duration,
+    }
+}
+
+const TRAFFIC: &str = "grpc+http";
+
+/// In etcd's words, which people and tests look for.
+fn tell_served(url: &str, securely: bool) {
+    let address = url.split_once("://").map_or("", |(_, address)| address);
+    if securely {
+        info!(traffic = TRAFFIC, address, "serving client traffic securely");
+    } else {
+        info!(
+            traffic = TRAFFIC,
+            address, "serving client traffic insecurely; this is strongly discouraged!"
+        );
+    }
+}
+
+fn connections(config: &Config) -> http::Connections {
+    http::Connections {
+        streams_max: Some(config.limits.max_concurrent_streams).filter(|most| *most < u32::MAX),
+        ping_after: config.keepalive.interval,
+        ping_patience: config.keepalive.timeout,
+    }
 }
 
 impl Serving {
@@ -151,13 +193,21 @@ impl Serving {
 }
 
 /// The sockets of a flag, each with its URL as it is now that port 0 has become a number.
-async fn bind(urls: &[ListenUrl], flag: &str) -> anyhow::Result<Vec<(String, http::Listener)>> {
+async fn bind(
+    urls: &[ListenUrl],
+    flag: &str,
+    shared: bool,
+) -> anyhow::Result<Vec<(String, http::Listener)>> {
     let mut bound = Vec::new();
     for listen in urls {
         let taken = || format!("{flag}={}: cannot listen", listen.url);
         bound.push(match &listen.address {
             Address::Tcp(address) => {
-                let listener = TcpListener::bind(address).await.with_context(taken)?;
+                let listener = match shared {
+                    true => listen_shared(*address),
+                    false => TcpListener::bind(address).await,
+                };
+                let listener = listener.with_context(taken)?;
                 let local = listener.local_addr().with_context(taken)?;
                 (with_port(&listen.url, local), http::Listener::Tcp(listener))
             }
@@ -182,10 +232,11 @@ fn with_port(url: &Url, local: SocketAddr) -> String {
 }
 
 fn transport(tls: PeerTls) -> PeerTransport {
-    let PeerTls { server, client } = tls;
+    let PeerTls { server, client, check_address } = tls;
     PeerTransport {
         client: Arc::new(move || client.current()),
         server: Arc::new(move || server.current()),
+        check_address,
     }
 }
 
@@ -322,6 +373,27 @@ async fn join(
     )
 }
 
+fn network(config: &Config) -> Arc<dyn Network> {
+    let from = if config.features.set_member_local_addr { local_address(config) } else { None };
+    Arc::new(TunedSockets { shared_ports: config.sockets.reuse_port, from })
+}
+
+/// The first address under which others reach this member from other machines, as in etcd.
+fn local_address(config: &Config) -> Option<IpAddr> {
+    let addresses = config.peers.advertise.iter().filter_map(|url| match &url.place {
+        Place::Tcp { host, .. } => host.parse::<IpAddr>().ok(),
+        Place::Unix(_) => None,
+    });
+    let found = addresses.into_iter().find(|ip| !ip.is_loopback() && !ip.is_unspecified());
+    match found {
+        Some(ip) => info!("LocalAddr" = %ip, "setting member local address"),
+        None => {
+            warn!("unable to set a member local address due to lack of suitable local addresses")
+        }
+    }
+    found
+}
+
 fn options(
     config: &Config,
     data_dir: &DataDir,
@@ -350,6 +422,7 @@ fn options(
             lease_ttl_min_secs: i64::try_from(lease_ttl_min)?,
             timeout: Duration::from_secs(5) + election * 2,
         },
+        tuning: tuning(config),
         rules: MembershipRules {
             max_learners: config.max_learners,
             strict: config.strict_reconfig_check,
@@ -360,11 +433,7 @@ fn options(
             reserve_bytes: config.limits.disk_reserve_bytes,
             disarms_itself: config.limits.auto_disarm_nospace,
         },
-        corruption: CorruptionRules {
-            at_start: config.corruption.at_start,
-            period: config.corruption.period,
-            compaction_period: config.corruption.compaction_period,
-        },
+        corruption: corruption(config),
         credentials: Credentials::default(),
         log: log::Options {
             dir: data_dir.log(),
@@ -379,11 +448,28 @@ fn options(
         force_new_cluster: config.force_new_cluster.then(|| as_flags_say(config)),
         state_dir: Some(data_dir.state()),
         workers: Workers::Threads(threads),
-        network: Arc::new(Sockets),
+        network: network(config),
         peer_tls,
         peer_listen: urls.collect::<Result<_, _>>().context("--listen-peer-urls")?,
         version: grpc::version::SERVER.to_owned(),
         downgrade_check: config.downgrade_check_time,
         seed: rand::random(),
     })
+}
+
+fn tuning(config: &Config) -> Tuning {
+    Tuning {
+        initial_election: config.initial_election_tick_advance,
+        compaction_batch: config.compaction.batch_limit,
+        compaction_pause: config.compaction.sleep_interval,
+        slow_apply: config.warning_apply_duration,
+    }
+}
+
+fn corruption(config: &Config) -> CorruptionRules {
+    CorruptionRules {
+        at_start: config.corruption.at_start,
+        period: config.corruption.period,
+        compaction_period: config.corruption.compaction_period,
+    }
 }

@@ -1,10 +1,13 @@
 //! Running one member: everything around the server itself, from the first check to the last
 //! signal.
 
-use std::{convert::Infallible, future::Future, net::IpAddr, process::ExitCode, time::Duration};
+use std::{
+    convert::Infallible, future::Future, net::IpAddr, path::Path, process::ExitCode, time::Duration,
+};
 
 use anyhow::Context;
 use sd_notify::NotifyState;
+use serde_json::Map;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::mpsc,
@@ -14,13 +17,15 @@ use tracing::{error, info, warn};
 use super::{
     credentials,
     member::{self, PeerTls, Serving, Tls},
+    wal_dir,
 };
 
 use crate::{
-    config::{Address, Config, Listeners, Warning},
+    config::{self, Address, Config, ListenUrl, Listeners, Url, Warning},
+    grpc::version::SERVER,
     node::{
         Ended,
-        credentials::Options as Credentials,
+        credentials::{JwtError, Options as Credentials},
         data_dir::{DataDir, Token},
     },
     raft::Threads,
@@ -32,7 +37,46 @@ use crate::{
 /// `/members`.
 const PEER_PROTOCOLS: &[&[u8]] = &[];
 
-pub(crate) fn run(config: Config, warnings: &[Warning]) -> anyhow::Result<ExitCode> {
+/// What goes wrong is the last line of the log and exit status 1.
+pub(crate) fn run(config: Config, warnings: &[Warning]) -> ExitCode {
+    let traces = traces(&config);
+    let exporter = traces.as_ref().ok().and_then(Option::as_ref);
+    let outcome = match telemetry::start(&config.log, exporter) {
+        Ok(()) => traces.and_then(|traces| start(config, warnings, traces)),
+        Err(error) => Err(error.into()),
+    };
+    outcome.unwrap_or_else(|error| {
+        let mut fields = Map::new();
+        // Causes behind the message are part of it.
+        fields.insert("error".to_owned(), format!("{error:#}").into());
+        if let Some(about) = about(&error) {
+            fields.insert("about".to_owned(), about.into());
+        }
+        telemetry::fatal("failed to start", fields);
+        ExitCode::FAILURE
+    })
+}
+
+/// The setting that is wrong, where etcd's words do not say it.
+fn about(error: &anyhow::Error) -> Option<String> {
+    let of_tls = || error.downcast_ref::<tls::Error>()?.about();
+    let of_tokens = || error.downcast_ref::<JwtError>()?.about();
+    let of_flags = || error.downcast_ref::<config::Error>()?.about();
+    of_tls().or_else(of_tokens).or_else(of_flags)
+}
+
+fn start(
+    config: Config,
+    warnings: &[Warning],
+    traces: Option<Exporter>,
+) -> anyhow::Result<ExitCode> {
+    for warning in warnings {
+        if warning.level() == telemetry::Level::Info {
+            info!(about = warning.about(), "{warning}");
+        } else {
+            warn!(about = warning.about(), "{warning}");
+        }
+    }
     // Everything that can be refused is refused before anything is written.
     if !DataDir::holds_member(&config.data_dir) {
         config.discovery.check(config.founding.state)?;
@@ -43,18 +87,16 @@ pub(crate) fn run(config: Config, warnings: &[Warning]) -> anyhow::Result<ExitCo
     check_ports(&config)?;
     let token = Token { value: &config.founding.token, is_set: config.token_is_set };
     let data_dir = DataDir::open(&config.data_dir, token)?;
+    wal_dir::prepare(&data_dir, config.wal_dir.as_deref())?;
     let tls = tls(&config, &data_dir)?;
-
-    let traces = traces(&config)?;
-    telemetry::start(config.log_level, traces.as_ref());
     if traces.is_some() {
         info!("distributed tracing setup enabled");
     }
+    if config.memory_mlock {
+        lock_memory().context("--memory-mlock")?;
+    }
     // Reads FAILPOINTS; does nothing in a build without the feature.
     let _failures = fail::FailScenario::setup();
-    for warning in warnings {
-        warn!(about = warning.about(), "{warning}");
-    }
     warn_of_danger(&config);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -89,6 +131,12 @@ async fn send_the_rest(traces: Option<&Exporter>) {
     }
 }
 
+/// All pages, those to come included.
+fn lock_memory() -> nix::Result<()> {
+    use nix::sys::mman::{MlockAllFlags, mlockall};
+    mlockall(MlockAllFlags::MCL_CURRENT | MlockAllFlags::MCL_FUTURE)
+}
+
 /// Flags that nobody should forget in a unit file.
 fn warn_of_danger(config: &Config) {
     if config.unsafe_no_fsync {
@@ -113,12 +161,7 @@ async fn serve(
     threads: Threads,
 ) -> anyhow::Result<ExitCode> {
     let mut signals = listen_to_signals().context("cannot listen to signals")?;
-    info!(
-        name = config.name,
-        data_dir = %data_dir.path().display(),
-        version = env!("CARGO_PKG_VERSION"),
-        "starting member"
-    );
+    tell_start(&config, &data_dir);
     let serving = tokio::select! {
         serving = member::start(config, data_dir, secrets, threads) => serving?,
         Some(signal) = signals.recv() => {
@@ -142,6 +185,39 @@ async fn serve(
     .await;
     info!("member stopped");
     Ok(code)
+}
+
+/// With the names that etcd has for its settings, which people look for in the first lines.
+fn tell_start(config: &Config, data_dir: &DataDir) {
+    let urls = |urls: &[Url]| urls.iter().map(Url::as_str).collect::<Vec<_>>().join(",");
+    let listen = |urls: &[ListenUrl]| {
+        urls.iter().map(|listen| listen.url.as_str()).collect::<Vec<_>>().join(",")
+    };
+    info!(
+        name = config.name,
+        data_dir = %data_dir.path().display(),
+        wal_dir = %config.wal_dir.as_deref().unwrap_or(Path::new("")).display(),
+        version = env!("CARGO_PKG_VERSION"),
+        etcd_version = SERVER,
+        heartbeat_interval = ?config.timing.heartbeat,
+        election_timeout = ?config.timing.election,
+        initial_election_tick_advance = config.initial_election_tick_advance,
+        snapshot_count = config.snapshot_count,
+        snapshot_catchup_entries = config.snapshot_catchup_entries,
+        initial_advertise_peer_urls = urls(&config.peers.advertise),
+        listen_peer_urls = listen(&config.peers.listen),
+        advertise_client_urls = urls(&config.clients.advertise),
+        listen_client_urls = listen(&config.clients.listen),
+        listen_metrics_urls = listen(&config.metrics_listen),
+        initial_cluster = %config.founding,
+        initial_cluster_token = config.founding.token,
+        quota_backend_bytes = config.limits.quota_backend_bytes,
+        max_request_bytes = config.limits.max_request_bytes,
+        max_concurrent_streams = config.limits.max_concurrent_streams,
+        max_learners = config.max_learners,
+        feature_gates = %config.features,
+        "starting member"
+    );
 }
 
 /// Tells when the member serves, and returns when it has stopped by itself.
@@ -195,7 +271,10 @@ fn check_ports(config: &Config) -> anyhow::Result<()> {
         ("--listen-metrics-urls", &config.metrics_listen),
     ] {
         for listen in urls {
-            if let Address::Tcp(address) = listen.address {
+            // One that may be shared may be taken.
+            if let Address::Tcp(address) = listen.address
+                && !config.sockets.reuse_port
+            {
                 std::net::TcpListener::bind(address)
                     .with_context(|| format!("{flag}={}: cannot listen", listen.url))?;
             }
@@ -210,9 +289,9 @@ fn tls(config: &Config, data_dir: &DataDir) -> Result<Tls, tls::Error> {
         Ok::<_, tls::Error>(match &listeners.tls {
             tls::Source::None => None,
             tls::Source::Files(files) => Some(files.as_ref().clone()),
-            tls::Source::Automatic { years, versions } => {
+            tls::Source::Automatic { years, protocol } => {
                 let (dir, hosts) = (fixtures.join(folder), hosts(listeners));
-                Some(tls::Files::automatic(&dir, &hosts, *years, *versions, flags)?)
+                Some(tls::Files::automatic(&dir, &hosts, *years, protocol.clone(), flags)?)
             }
         })
     };
@@ -222,6 +301,7 @@ fn tls(config: &Config, data_dir: &DataDir) -> Result<Tls, tls::Error> {
     let peers = match files(&config.peers, "peer", tls::FlagNames::PEERS)? {
         None => None,
         Some(files) => Some(PeerTls {
+            check_address: files.check_address,
             server: ServerTls::load(&files, PEER_PROTOCOLS)?,
             client: ClientTls::load(&files, PEER_PROTOCOLS)?,
         }),

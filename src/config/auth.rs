@@ -44,11 +44,7 @@ pub(super) fn check(raw: &RawConfig, warnings: &mut Vec<Warning>) -> Result<Auth
 }
 
 fn token(raw: &RawConfig, warnings: &mut Vec<Warning>) -> Result<AuthToken, Error> {
-    let invalid = |why: &str| Error::BadValue {
-        setting: "--auth-token".to_owned(),
-        value: raw.text("auth-token").to_owned(),
-        why: format!("auth: invalid auth options: {why}"),
-    };
+    let invalid = Error::BadAuthToken;
     let mut parts = raw.text("auth-token").split(',');
     let kind = parts.next().unwrap_or_default();
     let mut options = BTreeMap::new();

@@ -1,227 +1,199 @@
 //! From settings to a [`Config`]: everything that can be wrong is refused here.
 
-use std::{fmt::Display, time::Duration};
+mod logging;
+mod security;
+
+use std::time::Duration;
+
+use security::{CLIENTS, Names, PEERS};
 
 use super::{
-    AutoCompaction, ClusterState, Config, CorruptionChecks, Discovery, ELECTION_MS_MAX, Error,
-    Founding, Limits, ListenUrl, Listeners, QUOTA_BYTES_DEFAULT, Timing, Url, Warning, auth,
-    duration, http, raw::RawConfig, tracing, url,
+    AutoCompaction, ClusterState, Compaction, Config, Discovery, ELECTION_MS_MAX, Error, Features,
+    Founding, Keepalive, Limits, ListenUrl, Listeners, QUOTA_BYTES_DEFAULT, SocketOptions, Timing,
+    Url, Warning, auth, duration, http, raw::RawConfig, services, url,
 };
-use crate::{telemetry, tls};
+use crate::tls;
 
 /// Largest `--max-request-bytes`: what one gRPC message and one log record can hold.
 const REQUEST_BYTES_MAX: u64 = 1 << 30;
 
+/// Who a cluster of one is, if it has no name; the member that has none does not find itself there.
+const NAME_DEFAULT: &str = "default";
+
 /// What etcd takes 0 for.
 const SNAPSHOT_COUNT_DEFAULT: u64 = 10_000;
 const PROGRESS_INTERVAL_DEFAULT: Duration = Duration::from_secs(600);
+const SLOW_UNARY_DEFAULT: Duration = Duration::from_millis(300);
+const COMPACTION_BATCH_DEFAULT: usize = 1000;
+const COMPACTION_SLEEP_DEFAULT: Duration = Duration::from_millis(10);
 
 /// etcd's bound: more often than that is not worth the messages.
 const PROGRESS_INTERVAL_MIN: Duration = Duration::from_millis(100);
 
-/// Names of the flags for one kind of connections.
-struct Names {
-    listen: &'static str,
-    advertise: &'static str,
-    auto: &'static str,
-    tls: tls::FlagNames,
-}
-
-const PEERS: Names = Names {
-    listen: "listen-peer-urls",
-    advertise: "initial-advertise-peer-urls",
-    auto: "peer-auto-tls",
-    tls: tls::FlagNames::PEERS,
-};
-
-const CLIENTS: Names = Names {
-    listen: "listen-client-urls",
-    advertise: "advertise-client-urls",
-    auto: "auto-tls",
-    tls: tls::FlagNames::CLIENTS,
-};
-
 pub(crate) fn check(mut raw: RawConfig) -> Result<(Config, Vec<Warning>), Error> {
     let mut warnings = std::mem::take(&mut raw.warnings);
-    let name = raw.text("name").to_owned();
-    if name.is_empty() {
-        // A member without a name is one that has not started yet.
-        return Err(unknown(&raw, "name", "a name"));
-    }
-    if raw.is_set("listen-client-urls") && !raw.is_set("advertise-client-urls") {
-        return Err(Error::NoAdvertiseClientUrls);
-    }
-    let peers = listeners(&raw, &PEERS, &mut warnings)?;
-    let clients = listeners(&raw, &CLIENTS, &mut warnings)?;
-    let metrics_listen = extra_listeners(&raw, "listen-metrics-urls", &clients)?;
-    let http = http::http(&raw, &clients)?;
-    let discovery = Discovery::parse(&raw)?;
-    if raw.text("discovery-fallback") == "proxy" {
+    if raw.file.is_none() && raw.text("discovery-fallback") == "proxy" {
         return Err(Error::FallbackToProxy);
     }
-    let founding = founding(&raw, &name, &peers.advertise, &discovery)?;
-    let data_dir = match raw.text("data-dir") {
-        given if raw.is_set("data-dir") && !given.is_empty() => given.to_owned(),
-        default => {
-            let default = if default.is_empty() { "${name}.orrery" } else { default };
-            default.replace("${name}", &name)
-        }
-    };
+    let log = logging::options(&raw)?;
+    let name = raw.text("name").to_owned();
+    let peers = listeners(&raw, &PEERS, &mut warnings)?;
+    let clients = listeners(&raw, &CLIENTS, &mut warnings)?;
+    let http = http::http(&raw, &clients)?;
+    let metrics_listen = extra_listeners(&raw, METRICS, &clients)?;
+    // A file leaves etcd with its default.
+    if raw.is_set("listen-client-urls")
+        && !raw.is_set("advertise-client-urls")
+        && raw.file.is_none()
+    {
+        return Err(Error::NoAdvertiseClientUrls);
+    }
+    let discovery = Discovery::parse(&raw)?;
     let config = Config {
-        data_dir: data_dir.into(),
+        founding: founding(&raw, &name, &peers.advertise, &discovery)?,
+        data_dir: data_dir(&raw, &name).into(),
+        wal_dir: Some(raw.text("wal-dir")).filter(|dir| !dir.is_empty()).map(Into::into),
         name,
-        peers,
-        clients,
-        metrics_listen,
-        http,
-        founding,
+        sockets: SocketOptions {
+            reuse_port: raw.bool("socket-reuse-port"),
+            reuse_address: raw.bool("socket-reuse-address"),
+        },
         // With a token of discovery the other one is not looked at.
         token_is_set: raw.is_set("initial-cluster-token")
             && !matches!(discovery, Discovery::Registry(_)),
         discovery,
         timing: timing(&raw)?,
+        initial_election_tick_advance: raw.bool("initial-election-tick-advance"),
         limits: limits(&raw)?,
+        keepalive: keepalive(&raw),
         snapshot_count: or(raw.count("snapshot-count"), 0, SNAPSHOT_COUNT_DEFAULT),
         snapshot_catchup_entries: raw.count("snapshot-catchup-entries"),
         strict_reconfig_check: raw.bool("strict-reconfig-check"),
-        max_learners: at_least_one(&raw, "max-learners")?,
+        max_learners: u64::try_from(raw.number("max-learners"))
+            .map_err(|_| Error::NegativeLearners)?,
+        watch_progress_notify_interval: progress_interval(&raw),
+        auto_compaction: auto_compaction(&raw)?,
+        compaction: compaction(&raw),
+        corruption: services::corruption_checks(&raw)?,
         downgrade_check_time: raw.duration("downgrade-check-time"),
+        bootstrap_defrag_threshold_megabytes: raw.count("bootstrap-defrag-threshold-megabytes"),
+        features: features(&raw, &mut warnings)?,
+        auth: auth::check(&raw, &mut warnings)?,
+        http,
+        warning_unary_request_duration: or(
+            raw.duration("warning-unary-request-duration"),
+            Duration::ZERO,
+            SLOW_UNARY_DEFAULT,
+        ),
+        warning_apply_duration: raw.duration("warning-apply-duration"),
+        tracing: services::tracing(&raw)?,
+        memory_mlock: raw.bool("memory-mlock"),
         force_new_cluster: raw.bool("force-new-cluster"),
         unsafe_no_fsync: raw.bool("unsafe-no-fsync"),
-        pre_vote: raw.bool("pre-vote"),
-        watch_progress_notify_interval: or(
-            raw.duration("watch-progress-notify-interval"),
-            Duration::ZERO,
-            PROGRESS_INTERVAL_DEFAULT,
-        )
-        .max(PROGRESS_INTERVAL_MIN),
-        auto_compaction: auto_compaction(&raw)?,
-        corruption: corruption_checks(&raw)?,
-        auth: auth::check(&raw, &mut warnings)?,
-        tracing: tracing::check(&raw)?,
-        log_level: telemetry::Level::parse(raw.text("log-level"))
-            .ok_or_else(|| unknown(&raw, "log-level", telemetry::Level::NAMES))?,
+        peers,
+        clients,
+        metrics_listen,
+        log,
     };
+    // Whether or not there are certificates for it.
+    security::protocol(&raw)?;
     Ok((config, warnings))
 }
 
-fn unknown(raw: &RawConfig, flag: &str, known: impl Display) -> Error {
-    let why = format!("expected {known}");
-    let value = raw.text(flag).to_owned();
-    Error::BadValue { setting: format!("--{flag}"), value, why }
+fn data_dir(raw: &RawConfig, name: &str) -> String {
+    match raw.text("data-dir") {
+        given if raw.is_set("data-dir") && !given.is_empty() => given.to_owned(),
+        default => {
+            let default = if default.is_empty() { "${name}.orrery" } else { default };
+            default.replace("${name}", name)
+        }
+    }
 }
 
+fn progress_interval(raw: &RawConfig) -> Duration {
+    let given = raw.duration("watch-progress-notify-interval");
+    or(given, Duration::ZERO, PROGRESS_INTERVAL_DEFAULT).max(PROGRESS_INTERVAL_MIN)
+}
+
+/// The URLs of a flag, sorted, each once.
 pub(super) fn urls<T>(
     raw: &RawConfig,
     flag: &'static str,
     parse: impl Fn(&str) -> Result<T, url::Error>,
     text: impl Fn(&T) -> String,
 ) -> Result<Vec<T>, Error> {
-    let value = raw.text(flag);
-    let bad = |why| Error::BadUrls { flag, value: value.to_owned(), why };
+    parse_urls(raw, flag, parse, text).map_err(|why| Error::BadUrls { flag, why })
+}
+
+fn parse_urls<T>(
+    raw: &RawConfig,
+    flag: &'static str,
+    parse: impl Fn(&str) -> Result<T, url::Error>,
+    text: impl Fn(&T) -> String,
+) -> Result<Vec<T>, url::Error> {
+    let value = match raw.text(flag) {
+        // To etcd, a flag without URLs is one that was not set.
+        "" => super::flags::find(flag).map_or("", |flag| flag.default),
+        value => value,
+    };
     let parts = value.split(',').filter(|_| !value.is_empty());
-    let mut urls = parts.map(|url| parse(url).map_err(bad)).collect::<Result<Vec<T>, Error>>()?;
+    let mut urls = parts.map(parse).collect::<Result<Vec<T>, url::Error>>()?;
     urls.sort_by_cached_key(&text);
     urls.dedup_by_key(|url| text(url));
     Ok(urls)
 }
+
+fn listen_urls(raw: &RawConfig, flag: &'static str) -> Result<Vec<ListenUrl>, Error> {
+    urls(raw, flag, ListenUrl::parse, |listen| listen.url.to_string())
+}
+
+/// Flags whose URLs are served with the clients' certificate.
+const CLIENT_LISTENERS: [&str; 3] = ["listen-client-urls", "listen-client-http-urls", METRICS];
+
+const METRICS: &str = "listen-metrics-urls";
 
 fn listeners(
     raw: &RawConfig,
     names: &Names,
     warnings: &mut Vec<Warning>,
 ) -> Result<Listeners, Error> {
-    let listen = urls(raw, names.listen, ListenUrl::parse, |listen| listen.url.to_string())?;
-    let advertise = urls(raw, names.advertise, Url::parse_advertised, Url::to_string)?;
-    for (flag, is_empty) in
-        [(names.listen, listen.is_empty()), (names.advertise, advertise.is_empty())]
-    {
-        if is_empty {
-            return Err(Error::NoUrls(flag));
+    let listen = listen_urls(raw, names.listen)?;
+    let advertise = parse_urls(raw, names.advertise, Url::parse_advertised, Url::to_string);
+    let advertise = advertise.map_err(|why| {
+        let value = raw.text(names.advertise).to_owned();
+        match names.advertise == PEERS.advertise {
+            true => Error::BadPeerUrls { value, why },
+            false => Error::BadClientUrls { value, why },
         }
-    }
-    let tls = tls_source(raw, names, warnings)?;
+    })?;
+    // Members prepare to call each other, whatever they listen to.
+    let is_needed = names.listen == PEERS.listen || clients_need_tls(raw)?;
+    let tls = security::source(raw, names, is_needed, warnings)?;
     for listener in &listen {
         let url = &listener.url;
         if url.tls && tls == tls::Source::None {
-            return Err(no_certificate(names.listen, url));
+            return Err(no_certificate(names, url));
         }
-        if !url.tls && tls != tls::Source::None {
+        if !url.tls && security::is_asked_for(raw, names) {
             warnings.push(Warning::TlsUnused(format!("--{} {url}", names.listen)));
         }
     }
     Ok(Listeners { listen, advertise, tls })
 }
 
-fn no_certificate(flag: &'static str, url: &Url) -> Error {
-    let names = if flag == PEERS.listen { &PEERS.tls } else { &CLIENTS.tls };
-    let url = url.to_string();
-    Error::NoCertificate { flag, url, cert_flag: names.cert, key_flag: names.key }
-}
-
-fn tls_source(
-    raw: &RawConfig,
-    names: &Names,
-    warnings: &mut Vec<Warning>,
-) -> Result<tls::Source, Error> {
-    let flags = names.tls;
-    let file = |flag: &str| Some(raw.text(flag)).filter(|path| !path.is_empty()).map(Into::into);
-    let pair = |cert_flag, key_flag| match (file(cert_flag), file(key_flag)) {
-        (Some(cert), Some(key)) => Ok(Some(tls::Pair { cert, key })),
-        (None, None) => Ok(None),
-        (Some(_), None) | (None, Some(_)) => Err(Error::HalfACertificate {
-            cert_flag,
-            key_flag,
-            cert: raw.text(cert_flag).to_owned(),
-            key: raw.text(key_flag).to_owned(),
-        }),
-    };
-    let shown = pair(flags.cert, flags.key)?;
-    let dialling = pair(flags.client_cert, flags.client_key)?;
-    let versions = versions(raw)?;
-    let automatic = raw.bool(names.auto);
-    Ok(match shown {
-        Some(shown) => {
-            if automatic {
-                warnings.push(Warning::AutoTlsUnused(names.auto));
-            }
-            tls::Source::Files(Box::new(tls::Files {
-                shown,
-                // etcd's flag of this name for clients is for dialling itself, which we never do.
-                dialling: dialling.filter(|_| names.auto == PEERS.auto),
-                trust: file(flags.trusted_ca).map_or(tls::Trust::System, tls::Trust::File),
-                client_cert_auth: raw.bool(flags.client_cert_auth),
-                revoked: file(flags.revoked),
-                versions,
-                flags,
-            }))
+fn clients_need_tls(raw: &RawConfig) -> Result<bool, Error> {
+    for flag in CLIENT_LISTENERS {
+        if listen_urls(raw, flag)?.iter().any(|listen| listen.url.tls) {
+            return Ok(true);
         }
-        None if automatic => {
-            let years = raw.count("self-signed-cert-validity");
-            let years = u32::try_from(years).ok().filter(|years| (1..=1_000).contains(years));
-            tls::Source::Automatic {
-                years: years.ok_or_else(|| {
-                    out_of_range(raw, "self-signed-cert-validity", "expected 1 to 1000 years")
-                })?,
-                versions,
-            }
-        }
-        None => tls::Source::None,
-    })
-}
-
-fn versions(raw: &RawConfig) -> Result<tls::Versions, Error> {
-    let (min, max) = (raw.text("tls-min-version"), raw.text("tls-max-version"));
-    match (min, max) {
-        ("TLS1.2" | "", "" | "TLS1.3") => Ok(tls::Versions::Both),
-        ("TLS1.2" | "", "TLS1.2") => Ok(tls::Versions::Only12),
-        ("TLS1.3", "" | "TLS1.3") => Ok(tls::Versions::Only13),
-        ("TLS1.3", "TLS1.2") => {
-            Err(Error::TlsVersions { min: min.to_owned(), max: max.to_owned() })
-        }
-        ("" | "TLS1.2" | "TLS1.3", _) => Err(unknown(raw, "tls-max-version", "TLS1.2 or TLS1.3")),
-        _ => Err(unknown(raw, "tls-min-version", "TLS1.2 or TLS1.3")),
     }
+    Ok(false)
+}
+
+fn no_certificate(names: &Names, url: &Url) -> Error {
+    let what = if names.listen == PEERS.listen { "peer url" } else { "client url" };
+    let flags = format!("--{}, --{}", names.tls.cert, names.tls.key);
+    Error::NoCertificate { what, url: url.to_string(), flags }
 }
 
 /// Listeners besides the clients', with the clients' certificate.
@@ -230,10 +202,13 @@ pub(super) fn extra_listeners(
     flag: &'static str,
     clients: &Listeners,
 ) -> Result<Vec<ListenUrl>, Error> {
-    let listen = urls(raw, flag, ListenUrl::parse, |listen| listen.url.to_string())?;
+    let listen = listen_urls(raw, flag)?;
     match listen.iter().find(|listener| listener.url.tls) {
+        Some(_) if clients.tls == tls::Source::None && flag == METRICS => {
+            Err(Error::NoMetricsCertificate)
+        }
         Some(listener) if clients.tls == tls::Source::None => {
-            Err(no_certificate(flag, &listener.url))
+            Err(no_certificate(&CLIENTS, &listener.url))
         }
         _ => Ok(listen),
     }
@@ -248,26 +223,26 @@ fn founding(
     let state = match raw.text("initial-cluster-state") {
         "new" => ClusterState::New,
         "existing" => ClusterState::Existing,
-        _ => return Err(unknown(raw, "initial-cluster-state", "new or existing")),
+        "" if raw.file.is_some() => ClusterState::New,
+        other => return Err(Error::UnknownClusterState(other.to_owned())),
     };
-    let own = || vec![(name.to_owned(), advertise.to_vec())];
-    let token = match discovery {
-        // Until the others are known this member is the cluster; the ids come from this token.
+    // A member that is told of no other is the cluster, under whatever name and URLs it has.
+    let own = |name: &str| vec![(name.to_owned(), advertise.to_vec())];
+    let token = raw.text("initial-cluster-token").to_owned();
+    match discovery {
+        // Until the others are known; the ids come from this token.
         Discovery::Registry(registry) => {
-            return Ok(Founding { state, token: registry.token.clone(), members: own() });
+            Ok(Founding { state, token: registry.token.clone(), members: own(name) })
         }
-        Discovery::Srv(_) | Discovery::None => raw.text("initial-cluster-token").to_owned(),
-    };
-    if matches!(discovery, Discovery::Srv(_)) {
-        return Ok(Founding { state, token, members: own() });
+        Discovery::Srv(_) => Ok(Founding { state, token, members: own(name) }),
+        Discovery::None if raw.is_set("initial-cluster") => {
+            Founding::parse(raw.text("initial-cluster"), state, token)
+        }
+        Discovery::None => {
+            let name = if name.is_empty() { NAME_DEFAULT } else { name };
+            Ok(Founding { state, token, members: own(name) })
+        }
     }
-    let cluster = if raw.is_set("initial-cluster") {
-        raw.text("initial-cluster").to_owned()
-    } else {
-        // A member that is told of no other is the cluster, under whatever name and URLs it has.
-        advertise.iter().map(|url| format!("{name}={url}")).collect::<Vec<_>>().join(",")
-    };
-    Founding::parse(&cluster, state, token)
 }
 
 fn timing(raw: &RawConfig) -> Result<Timing, Error> {
@@ -312,6 +287,7 @@ fn limits(raw: &RawConfig) -> Result<Limits, Error> {
     Ok(Limits {
         max_request_bytes: bytes as usize,
         max_txn_ops: operations as usize,
+        max_concurrent_streams: raw.count_32("max-concurrent-streams"),
         quota_backend_bytes: match raw.number("quota-backend-bytes") {
             0 => QUOTA_BYTES_DEFAULT,
             quota => quota,
@@ -324,71 +300,26 @@ fn limits(raw: &RawConfig) -> Result<Limits, Error> {
     })
 }
 
-/// The gates are those of etcd 3.7; others than these two change nothing here.
-fn corruption_checks(raw: &RawConfig) -> Result<CorruptionChecks, Error> {
-    let gates = feature_gates(raw)?;
-    let is_on = |gate: &str| gates.iter().rev().find(|(name, _)| *name == gate).map(|gate| gate.1);
-    let all = is_on("AllAlpha").unwrap_or(false);
-    let old = |flag: &str| raw.is_set(flag) && raw.bool(flag);
-    let period = raw.duration("corrupt-check-time");
-    let compaction_period = raw.duration("compact-hash-check-time");
-    if compaction_period.is_zero() {
-        return Err(out_of_range(raw, "compact-hash-check-time", "must be >0"));
-    }
-    let at_compactions =
-        is_on("CompactHashCheck").unwrap_or(all) || old("experimental-compact-hash-check-enabled");
-    Ok(CorruptionChecks {
-        at_start: is_on("InitialCorruptCheck").unwrap_or(all)
-            || old("experimental-initial-corrupt-check"),
-        period: (!period.is_zero()).then_some(period),
-        compaction_period: at_compactions.then_some(compaction_period),
-    })
-}
-
-/// etcd's features that can be switched, and the names that stand for many.
-const GATES: &[&str] = &[
-    "AllAlpha",
-    "AllBeta",
-    "CompactHashCheck",
-    "FastLeaseKeepAlive",
-    "InitialCorruptCheck",
-    "LeaseCheckpoint",
-    "LeaseCheckpointPersist",
-    "PriorityRequest",
-    "SetMemberLocalAddr",
-    "StopGRPCServiceOnDefrag",
-    "TxnModeWriteWithSharedBuffer",
-];
-
-fn feature_gates(raw: &RawConfig) -> Result<Vec<(&str, bool)>, Error> {
-    let flag = "feature-gates";
-    let gates = raw.text(flag).split(',').map(str::trim).filter(|gate| !gate.is_empty());
-    gates
-        .map(|gate| {
-            let (name, value) = gate.split_once('=').unwrap_or((gate, ""));
-            let value = match value.trim() {
-                "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
-                "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
-                _ => None,
-            };
-            match value {
-                Some(value) if GATES.contains(&name.trim()) => Ok((name.trim(), value)),
-                Some(_) => Err(unknown(raw, flag, "a feature of etcd")),
-                None => Err(unknown(raw, flag, "Name=true or Name=false")),
-            }
-        })
-        .collect()
-}
-
 /// `value`, or `default` when it is the one that stands for it.
 fn or<T: PartialEq>(value: T, unset: T, default: T) -> T {
     if value == unset { default } else { value }
 }
 
+fn keepalive(raw: &RawConfig) -> Keepalive {
+    let interval = raw.duration("grpc-keepalive-interval");
+    let timeout = raw.duration("grpc-keepalive-timeout");
+    // As in etcd, where either of them switches pings off.
+    let is_on = !interval.is_zero() && !timeout.is_zero();
+    Keepalive { interval: is_on.then_some(interval), timeout }
+}
+
 fn auto_compaction(raw: &RawConfig) -> Result<AutoCompaction, Error> {
-    let flag = "auto-compaction-retention";
-    let retention = raw.text(flag);
+    let retention = match raw.text("auto-compaction-retention") {
+        "" => "0",
+        retention => retention,
+    };
     let whole = retention.parse::<u64>().ok();
+    let bad = || Error::BadRetention(duration::refusal(retention));
     match raw.text("auto-compaction-mode") {
         "periodic" => {
             // A bare number is hours.
@@ -396,15 +327,34 @@ fn auto_compaction(raw: &RawConfig) -> Result<AutoCompaction, Error> {
                 Some(hours) => hours.checked_mul(3_600).map(Duration::from_secs),
                 None => duration::parse(retention),
             };
-            match period.ok_or_else(|| unknown(raw, flag, "a duration or a number of hours"))? {
+            match period.ok_or_else(bad)? {
                 Duration::ZERO => Ok(AutoCompaction::Off),
                 period => Ok(AutoCompaction::Periodic(period)),
             }
         }
-        "revision" => match whole.ok_or_else(|| unknown(raw, flag, "a number of revisions"))? {
+        "revision" => match whole.ok_or_else(bad)? {
             0 => Ok(AutoCompaction::Off),
             revisions => Ok(AutoCompaction::Revision(revisions)),
         },
-        _ => Err(unknown(raw, "auto-compaction-mode", "periodic or revision")),
+        "" => Err(Error::NoCompactionMode),
+        mode => Err(Error::UnknownCompactionMode(mode.to_owned())),
     }
+}
+
+fn compaction(raw: &RawConfig) -> Compaction {
+    let batch_limit = match raw.number("compaction-batch-limit") {
+        ..=0 => COMPACTION_BATCH_DEFAULT,
+        limit => usize::try_from(limit).unwrap_or(usize::MAX),
+    };
+    let sleep = raw.duration("compaction-sleep-interval");
+    Compaction { batch_limit, sleep_interval: or(sleep, Duration::ZERO, COMPACTION_SLEEP_DEFAULT) }
+}
+
+fn features(raw: &RawConfig, warnings: &mut Vec<Warning>) -> Result<Features, Error> {
+    let features = raw.features();
+    if features.lease_checkpoint_persist && !features.lease_checkpoint {
+        return Err(Error::CheckpointPersist);
+    }
+    warnings.extend(features.changed().filter(|gate| !gate.acts()).map(Warning::GateNoEffect));
+    Ok(features)
 }

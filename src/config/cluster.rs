@@ -22,19 +22,14 @@ pub struct Founding {
 impl Founding {
     /// Reads `name=url,name=url,...`.
     pub(crate) fn parse(text: &str, state: ClusterState, token: String) -> Result<Founding, Error> {
-        let bad = |why: String| Error::BadCluster { value: text.to_owned(), why };
         let mut members: Vec<(String, Vec<Url>)> = Vec::new();
         for part in text.split(',').filter(|part| !part.is_empty()) {
-            let (name, url) =
-                part.split_once('=').ok_or_else(|| bad(format!("{part:?} is no name=url")))?;
-            let url = Url::parse_advertised(url).map_err(|error| bad(error.to_string()))?;
+            let (name, url) = part.split_once('=').unwrap_or((part, ""));
+            let url = Url::parse_advertised(url).map_err(Error::BadCluster)?;
             match members.iter_mut().find(|(known, _)| known == name) {
                 Some((_, urls)) => urls.push(url),
                 None => members.push((name.to_owned(), vec![url])),
             }
-        }
-        if members.is_empty() {
-            return Err(bad("names no member".to_owned()));
         }
         members.sort();
         for (_, urls) in &mut members {
@@ -57,7 +52,8 @@ impl Founding {
         };
         if self.state == ClusterState::New {
             if let Some(missing) = missing(name, own, advertise) {
-                return Err(Error::NotAdvertised { missing, set: join(advertise) });
+                let (set, differ) = (join(advertise), difference(advertise, own));
+                return Err(Error::NotAdvertised { missing, set, differ });
             }
             if let Some(missing) = missing(name, advertise, own) {
                 return Err(Error::NotInCluster { missing, set: self.to_string() });
@@ -99,6 +95,24 @@ fn same(one: &Url, other: &Url) -> bool {
     resolved(one) == resolved(other)
 }
 
+/// In etcd's words, which compares sorted lists.
+fn difference(one: &[Url], other: &[Url]) -> String {
+    let quoted = |urls: &[Url]| {
+        let urls: Vec<String> = urls.iter().map(|url| format!("{:?}", url.as_str())).collect();
+        format!("[{}]", urls.join(" "))
+    };
+    if one.len() != other.len() {
+        return format!("len({}) != len({})", quoted(one), quoted(other));
+    }
+    let mut pairs = one.iter().zip(other);
+    match pairs.find(|(one, other)| !same(one, other)) {
+        Some((one, other)) => {
+            format!("resolved urls: {:?} != {:?}", one.as_str(), other.as_str())
+        }
+        None => String::new(),
+    }
+}
+
 fn join(urls: &[Url]) -> String {
     urls.iter().map(Url::as_str).collect::<Vec<_>>().join(",")
 }
@@ -128,11 +142,10 @@ mod tests {
     #[test]
     fn what_is_no_list_of_members_is_refused() {
         let message = |text: &str| founding(text, ClusterState::New).unwrap_err().to_string();
-        assert_eq!(message(""), r#"--initial-cluster "": names no member"#);
-        assert_eq!(message("a"), r#"--initial-cluster "a": "a" is no name=url"#);
-        let words =
-            r#"--initial-cluster "a=x:1": URL scheme must be http, https, unix, or unixs: x:1"#;
-        assert_eq!(message("a=x:1"), words);
+        let words = "error setting up initial cluster: URL scheme must be http, https, unix, or \
+                     unixs: ";
+        assert_eq!(message("a"), words);
+        assert_eq!(message("a=x:1"), format!("{words}x:1"));
     }
 
     #[test]
@@ -140,15 +153,15 @@ mod tests {
         use ClusterState::{Existing, New};
         check("a=http://h:1,b=http://h:2", New, "http://h:1", None);
         check("a=http://localhost:1", New, "http://127.0.0.1:1", None);
-        let words = r#"--name "a": couldn't find local name "a" in the initial cluster configuration --initial-cluster="b=http://h:2""#;
+        let words = r#"couldn't find local name "a" in the initial cluster configuration"#;
         check("b=http://h:2", New, "http://h:1", Some(words));
         check("b=http://h:2", Existing, "http://h:1", Some(words));
-        let words = "--initial-cluster has a=http://h:3 but missing from --initial-advertise-peer-urls=http://h:1";
+        let words = "--initial-cluster has a=http://h:3 but missing from --initial-advertise-peer-urls=http://h:1 (resolved urls: \"http://h:1\" != \"http://h:3\")";
         check("a=http://h:3", New, "http://h:1", Some(words));
         let words = "--initial-advertise-peer-urls has a=http://h:2 but missing from --initial-cluster=a=http://h:1";
         check("a=http://h:1", New, "http://h:1,http://h:2", Some(words));
         check("a=http://h:3", Existing, "http://h:1", None);
-        let words = r#"--initial-cluster "a=http://h:1,b=http://h:1" has duplicate url"#;
+        let words = "initial cluster a=http://h:1,b=http://h:1 has duplicate url";
         check("a=http://h:1,b=http://h:1", New, "http://h:1", Some(words));
     }
 }

@@ -64,7 +64,7 @@ impl Discovery {
     /// The checks and their order are etcd's.
     pub(crate) fn parse(raw: &RawConfig) -> Result<Discovery, Error> {
         let (domain, token) = (raw.text("discovery-srv"), raw.text("discovery-token"));
-        let endpoints = raw.text("discovery-endpoints");
+        let endpoints: BTreeSet<String> = raw.words("discovery-endpoints").into_iter().collect();
         let listed = raw.is_set("initial-cluster") && !raw.text("initial-cluster").is_empty();
         let ways = [listed, !domain.is_empty(), !endpoints.is_empty()];
         if ways.into_iter().filter(|way| *way).count() > 1 {
@@ -80,7 +80,7 @@ impl Discovery {
         if endpoints.is_empty() {
             return Ok(Discovery::None);
         }
-        Ok(Discovery::Registry(Box::new(registry(raw, token, endpoints)?)))
+        Ok(Discovery::Registry(Box::new(registry(raw, token, &endpoints)?)))
     }
 
     /// Whether a member without data can begin so.
@@ -93,7 +93,7 @@ impl Discovery {
     }
 }
 
-fn registry(raw: &RawConfig, token: &str, endpoints: &str) -> Result<Registry, Error> {
+fn registry(raw: &RawConfig, token: &str, endpoints: &BTreeSet<String>) -> Result<Registry, Error> {
     let secure = !raw.bool("discovery-insecure-transport");
     let file = |flag| Some(PathBuf::from(raw.text(flag))).filter(|path| path.as_os_str() != "");
     let shown = match (file("discovery-cert"), file("discovery-key")) {
@@ -116,11 +116,10 @@ fn registry(raw: &RawConfig, token: &str, endpoints: &str) -> Result<Registry, E
         Some(path) => tls::Trust::File(path),
         None => tls::Trust::System,
     };
-    let parts: BTreeSet<&str> = endpoints.split(',').collect();
-    if parts.iter().any(|part| part.trim().is_empty()) {
+    if endpoints.iter().any(|part| part.trim().is_empty()) {
         return Err(Error::EmptyDiscoveryEndpoint);
     }
-    let endpoints = parts.into_iter().map(|part| endpoint(part, tls));
+    let endpoints = endpoints.iter().map(|part| endpoint(part, tls));
     let name = raw.text("discovery-user");
     Ok(Registry {
         endpoints: endpoints.collect::<Result<_, _>>()?,
@@ -239,8 +238,7 @@ mod tests {
         );
         assert_eq!(registry.tls.trust, tls::Trust::Anybody);
         assert!(!format!("{registry:?}").contains("secret"));
-        let half = "--discovery-cert and --discovery-key must both be present or both absent \
-                    [cert: \"c\", key: \"\"]";
+        let half = "KeyFile and CertFile must both be present[key: , cert: c]";
         refuses(&format!("{token}=a:1 --discovery-cert=c"), half);
         refuses(
             &format!("{token}=a"),

@@ -39,6 +39,17 @@ pub(crate) fn parse(text: &str) -> Option<Duration> {
     (nanos <= i64::MAX as u64).then(|| Duration::from_nanos(nanos))
 }
 
+/// What Go says of a text that is no duration.
+pub(crate) fn refusal(text: &str) -> String {
+    let bare = text.trim_start_matches(['-', '+']);
+    let digits = bare.len() - bare.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+    if digits > 0 && digits == bare.len() {
+        format!("time: missing unit in duration {text:?}")
+    } else {
+        format!("time: invalid duration {text:?}")
+    }
+}
+
 /// `number` (digits with at most one point) times `unit`, in nanoseconds, rounded down.
 fn scaled(number: &str, unit: u64) -> Option<u64> {
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
@@ -78,6 +89,12 @@ mod tests {
         check(".5s", Some(500));
         check("2.h", Some(7_200_000));
         check("1000000µs", Some(1_000));
+    }
+
+    #[test]
+    fn what_is_none_is_told_as_go_tells_it() {
+        assert_eq!(refusal("x"), r#"time: invalid duration "x""#);
+        assert_eq!(refusal("-1"), r#"time: missing unit in duration "-1""#);
     }
 
     #[test]

@@ -1,25 +1,13 @@
 //! Every flag of etcd, with its default and what becomes of it here.
 
-use Effect::{Acts, Inert, NotYet};
-use Kind::{Anything, Bool, Count, Duration, Number, Text, Urls};
+use Effect::{Acts, Inert};
+use Kind::{
+    Bool, Choice, Choices, Count, Count32, Duration, Gates, List, Number, Origins, Text, Urls,
+};
 use Section::{Auth, Clustering, Features, Logging, Member, Monitoring, Security, Tracing, Unsafe};
 
-/// How the text of a value is read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
-    Text,
-    Bool,
-    /// A whole number from 0 on.
-    Count,
-    /// A whole number.
-    Number,
-    /// As Go writes them: `300ms`, `1h30m`.
-    Duration,
-    /// URLs with commas between them.
-    Urls,
-    /// Needs no value and takes any: flags that etcd itself ignores.
-    Anything,
-}
+use super::removed::REMOVED;
+pub(crate) use super::value::Kind;
 
 /// What setting a flag does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,11 +15,11 @@ pub(crate) enum Effect {
     Acts,
     /// Accepted so that etcd's command lines work; a warning says that nothing comes of it.
     Inert,
-    /// Ignoring it could harm (it guards access, or decides which cluster starts), so any value but
-    /// the default is refused until it works.
-    NotYet,
-    /// No longer in etcd, but still in scripts: accepted with the warning of `Inert`.
+    /// No longer in etcd, but still in scripts: accepted with a warning, and passed on to what came
+    /// after it, if anything did.
     Removed,
+    /// Only in files: no flag and no variable sets it.
+    FileOnly,
 }
 
 /// Where `--help` lists a flag.
@@ -66,9 +54,10 @@ impl Flag {
     }
 }
 
-/// The flag of that name, removed ones included.
+/// The flag of that name, removed ones and those of files included.
 pub(crate) fn find(name: &str) -> Option<&'static Flag> {
-    FLAGS.iter().chain(OWN).chain(REMOVED).find(|flag| flag.name == name)
+    let removed = REMOVED.iter().map(|removed| &removed.flag);
+    FLAGS.iter().chain(OWN).chain(removed).chain(FILE_ONLY).find(|flag| flag.name == name)
 }
 
 const fn flag(
@@ -82,33 +71,32 @@ const fn flag(
     Flag { name, section, kind, default, effect, help }
 }
 
-const fn removed(name: &'static str, kind: Kind) -> Flag {
-    let default = "";
-    Flag { name, section: Section::Unsafe, kind, default, effect: Effect::Removed, help: "" }
-}
+/// What etcd takes from its file and by no flag.
+pub(crate) const FILE_ONLY: &[Flag] = &[flag(
+    Security,
+    "client-cert-allowed-cn",
+    List,
+    "",
+    Effect::FileOnly,
+    "Common names, one of which a client's certificate must have.",
+)];
 
-/// A removed flag that does what its successor does.
-const fn renamed(name: &'static str, kind: Kind) -> Flag {
-    let default = "false";
-    Flag { name, section: Section::Unsafe, kind, default, effect: Effect::Acts, help: "" }
-}
-
-/// The flags of etcd 3.7 and its main branch, in the order of its help.
+/// The flags of etcd 3.7, in the order of its help.
 #[rustfmt::skip] // a table: one flag, two lines
 pub(crate) const FLAGS: &[Flag] = &[
     flag(Member, "name", Text, "default", Acts,
         "Human-readable name of this member."),
     flag(Member, "data-dir", Text, "${name}.orrery", Acts,
         "Directory that holds this member's data."),
-    flag(Member, "wal-dir", Text, "", Inert,
-        "Directory for the log alone."),
+    flag(Member, "wal-dir", Text, "", Acts,
+        "Directory for the Raft log, to keep it on a disk of its own."),
     flag(Member, "snapshot-count", Count, "10000", Acts,
         "Applied entries after which older log entries may be dropped."),
     flag(Member, "heartbeat-interval", Count, "100", Acts,
         "Milliseconds between two heartbeats of a leader."),
     flag(Member, "election-timeout", Count, "1000", Acts,
         "Milliseconds without a leader until an election starts."),
-    flag(Member, "initial-election-tick-advance", Bool, "true", Inert,
+    flag(Member, "initial-election-tick-advance", Bool, "true", Acts,
         "Shorten the first election after a start."),
     flag(Member, "listen-peer-urls", Urls, "http://localhost:2380", Acts,
         "URLs to listen on for other members."),
@@ -116,10 +104,12 @@ pub(crate) const FLAGS: &[Flag] = &[
         "URLs to listen on for clients: gRPC and HTTP."),
     flag(Member, "listen-client-http-urls", Urls, "", Acts,
         "URLs to listen on for clients that speak HTTP only."),
+    flag(Member, "max-snapshots", Count, "5", Inert,
+        "Snapshot files to keep; here there are none."),
     flag(Member, "max-wals", Count, "5", Inert,
-        "Log files to keep."),
-    flag(Member, "memory-mlock", Bool, "false", Inert,
-        "Keep the store in memory pages that are never swapped."),
+        "Log files to keep; here as many as snapshot-catchup-entries says."),
+    flag(Member, "memory-mlock", Bool, "false", Acts,
+        "Keep the process in memory pages that are never swapped."),
     flag(Member, "quota-backend-bytes", Number, "0", Acts,
         "Size of the store that raises the NOSPACE alarm; 0 for 2 GiB, negative for no limit."),
     flag(Member, "backend-bbolt-freelist-type", Text, "map", Inert,
@@ -132,42 +122,40 @@ pub(crate) const FLAGS: &[Flag] = &[
         "Most operations in one transaction."),
     flag(Member, "max-request-bytes", Count, "1572864", Acts,
         "Largest request of a client, in bytes."),
-    flag(Member, "max-concurrent-streams", Count, "4294967295", Inert,
+    flag(Member, "max-concurrent-streams", Count32, "4294967295", Acts,
         "Most streams that one client may have open."),
     flag(Member, "grpc-keepalive-min-time", Duration, "5s", Inert,
         "Shortest time that a client must leave between two pings."),
-    flag(Member, "grpc-keepalive-interval", Duration, "2h0m0s", Inert,
+    flag(Member, "grpc-keepalive-interval", Duration, "2h", Acts,
         "Time between two pings from server to client."),
-    flag(Member, "grpc-keepalive-timeout", Duration, "20s", Inert,
+    flag(Member, "grpc-keepalive-timeout", Duration, "20s", Acts,
         "Time to wait for the answer to a ping before a connection is closed."),
-    flag(Member, "socket-reuse-port", Bool, "false", Inert,
+    flag(Member, "socket-reuse-port", Bool, "false", Acts,
         "Set SO_REUSEPORT on listeners."),
-    flag(Member, "socket-reuse-address", Bool, "false", Inert,
+    flag(Member, "socket-reuse-address", Bool, "false", Acts,
         "Set SO_REUSEADDR on listeners."),
     flag(Member, "enable-grpc-gateway", Bool, "true", Acts,
         "Serve the JSON gateway."),
     flag(Member, "raft-read-timeout", Duration, "5s", Inert,
-        "Time without input after which a connection to a peer is closed."),
+        "How long a connection to a peer may be silent; here the election timeout."),
     flag(Member, "raft-write-timeout", Duration, "5s", Inert,
-        "Time without progress after which a write to a peer fails."),
-    flag(Member, "feature-gates", Text, "", Acts,
+        "How long a write to a peer may stand still; here the election timeout."),
+    flag(Member, "feature-gates", Gates, "", Acts,
         "Features to switch, as Name=true,Name=false."),
 
     flag(Clustering, "initial-advertise-peer-urls", Urls, "http://localhost:2380", Acts,
         "URLs under which the other members reach this one."),
     flag(Clustering, "initial-cluster", Text, "default=http://localhost:2380", Acts,
         "Founding members as name=peer-url,..."),
-    flag(Clustering, "initial-cluster-state", Text, "new", Acts,
+    flag(Clustering, "initial-cluster-state", Choice(&["new", "existing"]), "new", Acts,
         "'new' to found a cluster, 'existing' to join one; ignored once there is data."),
     flag(Clustering, "initial-cluster-token", Text, "etcd-cluster", Acts,
         "Tells clusters apart that are founded with the same URLs."),
     flag(Clustering, "advertise-client-urls", Urls, "http://localhost:2379", Acts,
         "URLs under which clients reach this member."),
-    flag(Clustering, "discovery", Text, "", NotYet,
-        "Discovery service, version 2."),
     flag(Clustering, "discovery-token", Text, "", Acts,
         "Discovery: token of the cluster."),
-    flag(Clustering, "discovery-endpoints", Text, "", Acts,
+    flag(Clustering, "discovery-endpoints", List, "", Acts,
         "Discovery: endpoints of the service."),
     flag(Clustering, "discovery-dial-timeout", Duration, "2s", Acts,
         "Discovery: time to connect."),
@@ -191,22 +179,22 @@ pub(crate) const FLAGS: &[Flag] = &[
         "Discovery: user name."),
     flag(Clustering, "discovery-password", Text, "", Acts,
         "Discovery: password."),
-    flag(Clustering, "discovery-fallback", Text, "exit", Inert,
+    flag(Clustering, "discovery-fallback", Choice(&["exit", "proxy"]), "exit", Acts,
         "What to do when discovery fails."),
-    flag(Clustering, "discovery-proxy", Text, "", Inert,
-        "Discovery: HTTP proxy, version 2."),
     flag(Clustering, "discovery-srv", Text, "", Acts,
         "DNS domain that lists the founding members."),
     flag(Clustering, "discovery-srv-name", Text, "", Acts,
         "Service name in that domain."),
     flag(Clustering, "strict-reconfig-check", Bool, "true", Acts,
         "Refuse changes of membership that would cost the quorum."),
-    flag(Clustering, "pre-vote", Bool, "true", Acts,
-        "Ask before an election whether it could be won."),
-    flag(Clustering, "auto-compaction-retention", Text, "0", Inert,
+    flag(Clustering, "pre-vote", Bool, "true", Inert,
+        "Ask before an election whether it could be won; here always."),
+    flag(Clustering, "auto-compaction-retention", Text, "0", Acts,
         "How much history to keep: a duration (or hours), or revisions; 0 for all of it."),
-    flag(Clustering, "auto-compaction-mode", Text, "periodic", Inert,
+    flag(Clustering, "auto-compaction-mode", Text, "periodic", Acts,
         "How to read auto-compaction-retention: periodic or revision."),
+    flag(Clustering, "v2-deprecation", Choices(V2_DEPRECATION), "write-only", Inert,
+        "What to do about data of etcd's first API, which is not served."),
 
     flag(Security, "cert-file", Text, "", Acts,
         "Certificate to show to clients."),
@@ -214,13 +202,13 @@ pub(crate) const FLAGS: &[Flag] = &[
         "Key of that certificate."),
     flag(Security, "client-cert-auth", Bool, "false", Acts,
         "Let in only clients with a certificate of the trusted authority."),
-    flag(Security, "client-cert-file", Text, "", Inert,
-        "Certificate of this member as a client of itself."),
-    flag(Security, "client-key-file", Text, "", Inert,
+    flag(Security, "client-cert-file", Text, "", Acts,
+        "Certificate of this member as a client of itself; only checked, it never is one."),
+    flag(Security, "client-key-file", Text, "", Acts,
         "Key of that certificate."),
     flag(Security, "client-crl-file", Text, "", Acts,
         "Revoked certificates of clients (DER)."),
-    flag(Security, "client-cert-allowed-hostname", Text, "", NotYet,
+    flag(Security, "client-cert-allowed-hostname", List, "", Acts,
         "Host names, one of which a client's certificate must hold."),
     flag(Security, "trusted-ca-file", Text, "", Acts,
         "Authority that clients' certificates come from."),
@@ -238,9 +226,9 @@ pub(crate) const FLAGS: &[Flag] = &[
         "Key of that certificate."),
     flag(Security, "peer-trusted-ca-file", Text, "", Acts,
         "Authority that members' certificates come from."),
-    flag(Security, "peer-cert-allowed-cn", Text, "", NotYet,
+    flag(Security, "peer-cert-allowed-cn", List, "", Acts,
         "Common names, one of which a member's certificate must have."),
-    flag(Security, "peer-cert-allowed-hostname", Text, "", NotYet,
+    flag(Security, "peer-cert-allowed-hostname", List, "", Acts,
         "Host names, one of which a member's certificate must hold."),
     flag(Security, "peer-auto-tls", Bool, "false", Acts,
         "Make a certificate for connections between members, who do not check each other then."),
@@ -248,9 +236,9 @@ pub(crate) const FLAGS: &[Flag] = &[
         "Years for which made certificates are valid."),
     flag(Security, "peer-crl-file", Text, "", Acts,
         "Revoked certificates of members (DER)."),
-    flag(Security, "cipher-suites", Text, "", Inert,
-        "Cipher suites to offer, by their names in Go."),
-    flag(Security, "cors", Text, "*", Acts,
+    flag(Security, "cipher-suites", List, "", Acts,
+        "Cipher suites of TLS 1.2 to offer, by their names in Go."),
+    flag(Security, "cors", Origins, "*", Acts,
         "Origins that browsers may send requests from."),
     flag(Security, "host-whitelist", Text, "*", Acts,
         "Host names that HTTP requests without TLS may name."),
@@ -273,19 +261,19 @@ pub(crate) const FLAGS: &[Flag] = &[
     flag(Monitoring, "listen-metrics-urls", Urls, "", Acts,
         "URLs to listen on for /metrics and /health."),
 
-    flag(Logging, "logger", Text, "zap", Inert,
+    flag(Logging, "logger", Text, "zap", Acts,
         "Shape of the log lines: zap's."),
-    flag(Logging, "log-outputs", Text, "default", Inert,
-        "Where log lines go; here always standard error."),
+    flag(Logging, "log-outputs", List, "default", Acts,
+        "Where log lines go: default, stderr, stdout, systemd/journal or files."),
     flag(Logging, "log-level", Text, "info", Acts,
         "Least serious level to log: debug, info, warn, error, panic or fatal."),
-    flag(Logging, "log-format", Text, "json", Inert,
-        "Format of log lines; here always json."),
-    flag(Logging, "enable-log-rotation", Bool, "false", Inert,
-        "Rotate log files."),
-    flag(Logging, "log-rotation-config-json", Text, LOG_ROTATION, Inert,
+    flag(Logging, "log-format", Text, "json", Acts,
+        "Format of log lines: json or console."),
+    flag(Logging, "enable-log-rotation", Bool, "false", Acts,
+        "Rotate the file of log-outputs."),
+    flag(Logging, "log-rotation-config-json", Text, LOG_ROTATION, Acts,
         "How to rotate log files."),
-    flag(Logging, "warning-unary-request-duration", Duration, "300ms", Inert,
+    flag(Logging, "warning-unary-request-duration", Duration, "300ms", Acts,
         "Time after which a request is logged as slow."),
 
     flag(Tracing, "enable-distributed-tracing", Bool, "false", Acts,
@@ -301,21 +289,21 @@ pub(crate) const FLAGS: &[Flag] = &[
 
     flag(Features, "corrupt-check-time", Duration, "0s", Acts,
         "Time between two comparisons of the members' data; 0 for never."),
-    flag(Features, "compact-hash-check-time", Duration, "1m0s", Acts,
+    flag(Features, "compact-hash-check-time", Duration, "1m", Acts,
         "Time between two comparisons of the members' compaction hashes."),
-    flag(Features, "compaction-batch-limit", Number, "1000", Inert,
+    flag(Features, "compaction-batch-limit", Number, "1000", Acts,
         "Most revisions deleted in one batch of a compaction."),
-    flag(Features, "compaction-sleep-interval", Duration, "0s", Inert,
+    flag(Features, "compaction-sleep-interval", Duration, "0s", Acts,
         "Pause between two batches of a compaction."),
-    flag(Features, "peer-skip-client-san-verification", Bool, "false", Inert,
+    flag(Features, "peer-skip-client-san-verification", Bool, "false", Acts,
         "Do not compare a member's address with its certificate."),
-    flag(Features, "watch-progress-notify-interval", Duration, "10m0s", Acts,
+    flag(Features, "watch-progress-notify-interval", Duration, "10m", Acts,
         "Time between two progress notifications of an idle watch."),
-    flag(Features, "warning-apply-duration", Duration, "100ms", Inert,
+    flag(Features, "warning-apply-duration", Duration, "100ms", Acts,
         "Time after which applying an entry is logged as slow."),
-    flag(Features, "bootstrap-defrag-threshold-megabytes", Count, "0", Inert,
+    flag(Features, "bootstrap-defrag-threshold-megabytes", Count, "0", Acts,
         "Space to gain for which a start defragments."),
-    flag(Features, "max-learners", Count, "1", Acts,
+    flag(Features, "max-learners", Number, "1", Acts,
         "Most learners that the cluster may have."),
     flag(Features, "downgrade-check-time", Duration, "5s", Acts,
         "Time between two looks at a downgrade."),
@@ -328,6 +316,9 @@ pub(crate) const FLAGS: &[Flag] = &[
         "Do not wait for the disk: a machine that crashes loses acknowledged writes."),
 ];
 
+const V2_DEPRECATION: &[&str] =
+    &["write-only", "write-only-skip-check", "write-only-drop-data", "gone"];
+
 const LOG_ROTATION: &str =
     r#"{"maxsize": 100, "maxage": 0, "maxbackups": 0, "localtime": false, "compress": false}"#;
 
@@ -338,59 +329,4 @@ pub(crate) const OWN: &[Flag] = &[
         "Free bytes on the data disk that raise NOSPACE; 0 for 1/8 of it or 512 MiB, negative for none."),
     flag(Features, "auto-disarm-nospace", Bool, "false", Acts,
         "Deactivate this member's NOSPACE alarm once there is space again."),
-];
-
-/// Flags of earlier releases, which command lines in the wild still hold.
-#[rustfmt::skip] // a table
-pub(crate) const REMOVED: &[Flag] = &[
-    removed("max-snapshots", Count),
-    removed("v2-deprecation", Text),
-    removed("enable-v2", Bool),
-    removed("experimental-enable-v2v3", Text),
-    removed("proxy", Text),
-    removed("proxy-failure-wait", Count),
-    removed("proxy-refresh-interval", Count),
-    removed("proxy-dial-timeout", Count),
-    removed("proxy-write-timeout", Count),
-    removed("proxy-read-timeout", Count),
-    removed("debug", Bool),
-    removed("log-package-levels", Text),
-    renamed("experimental-initial-corrupt-check", Bool),
-    removed("experimental-corrupt-check-time", Duration),
-    renamed("experimental-compact-hash-check-enabled", Bool),
-    removed("experimental-compact-hash-check-time", Duration),
-    removed("experimental-watch-progress-notify-interval", Duration),
-    removed("experimental-warning-apply-duration", Duration),
-    removed("experimental-warning-unary-request-duration", Duration),
-    removed("experimental-peer-skip-client-san-verification", Bool),
-    removed("experimental-memory-mlock", Bool),
-    removed("experimental-max-learners", Number),
-    removed("experimental-snapshot-catchup-entries", Count),
-    removed("experimental-compaction-batch-limit", Number),
-    removed("experimental-compaction-sleep-interval", Duration),
-    removed("experimental-bootstrap-defrag-threshold-megabytes", Count),
-    removed("experimental-enable-distributed-tracing", Bool),
-    removed("experimental-distributed-tracing-address", Text),
-    removed("experimental-distributed-tracing-service-name", Text),
-    removed("experimental-distributed-tracing-instance-id", Text),
-    removed("experimental-distributed-tracing-sampling-rate", Number),
-    removed("experimental-downgrade-check-time", Duration),
-    removed("experimental-enable-lease-checkpoint", Bool),
-    removed("experimental-enable-lease-checkpoint-persist", Bool),
-    removed("experimental-stop-grpc-service-on-defrag", Bool),
-    removed("experimental-txn-mode-write-with-shared-buffer", Bool),
-    removed("experimental-backend-bbolt-freelist-type", Text),
-    removed("cluster-active-size", Anything),
-    removed("cluster-remove-delay", Anything),
-    removed("cluster-sync-interval", Anything),
-    removed("config", Anything),
-    removed("force", Anything),
-    removed("max-result-buffer", Anything),
-    removed("max-retry-attempts", Anything),
-    removed("peer-heartbeat-interval", Anything),
-    removed("peer-election-timeout", Anything),
-    removed("retry-interval", Anything),
-    removed("snapshot", Anything),
-    removed("v", Anything),
-    removed("vv", Anything),
 ];

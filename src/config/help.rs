@@ -2,14 +2,21 @@
 
 use std::fmt::Write;
 
-use super::flags::{Effect, FLAGS, OWN, Section};
+use super::{
+    Features,
+    flags::{Effect, FLAGS, OWN, Section},
+};
 use crate::grpc::version::SERVER;
 
-const USAGE: &str = "\
+pub const USAGE: &str = "\
 Usage:
 
   orrery [flags]
     Start a member. Takes etcd's flags, and its variables: ETCD_ and the flag in capitals.
+
+  orrery --config-file FILE
+    Start a member as a YAML file says; all other flags and variables are ignored then. Durations
+    are whole nanoseconds there.
 
   orrery certs --out DIR --host NAME...
     Make an authority and certificates for members and clients.
@@ -43,20 +50,32 @@ pub(crate) fn help() -> String {
         let _ = write!(help, "\n{heading}:\n");
         for flag in FLAGS.iter().chain(OWN).filter(|flag| flag.section == section) {
             let note = match flag.effect {
-                Effect::Acts | Effect::Removed => "",
-                Effect::Inert => " (accepted, without effect so far)",
-                Effect::NotYet => " (not supported yet)",
+                Effect::Acts | Effect::Removed | Effect::FileOnly => "",
+                Effect::Inert => " (accepted, without effect here)",
             };
             let (name, default, text) = (flag.name, flag.default, flag.help);
             let _ = writeln!(help, "  --{name} '{default}'\n    {text}{note}");
+            if name == "feature-gates" {
+                for gate in Features::help() {
+                    let _ = writeln!(help, "    {gate}");
+                }
+            }
         }
     }
     help
 }
 
-/// Tools read the first line to learn which etcd this can stand in for.
+/// Tools read the first line to learn which etcd this can stand in for; the others have etcd's
+/// form.
 pub(crate) fn version() -> String {
-    let (version, os, arch) =
-        (env!("CARGO_PKG_VERSION"), std::env::consts::OS, std::env::consts::ARCH);
-    format!("etcd Version: {SERVER}\nOrrery Version: {version}\nOS/Arch: {os}/{arch}\n")
+    let arch = match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    };
+    format!(
+        "etcd Version: {SERVER}\nGit SHA: orrery-{}\nGo Version: none\nGo OS/Arch: {}/{arch}\n",
+        env!("CARGO_PKG_VERSION"),
+        std::env::consts::OS,
+    )
 }

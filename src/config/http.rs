@@ -114,12 +114,12 @@ mod tests {
     fn what_cannot_be_served_is_refused() {
         refuses(
             "--cors=example.com",
-            r#"--cors "example.com": URL scheme must be http, https, unix, or unixs: example.com"#,
+            r#"invalid value "example.com" for flag -cors: URL scheme must be http, https, unix, or unixs: example.com"#,
         );
         refuses(
             "--listen-client-http-urls=https://127.0.0.1:2381",
             "TLS key/cert (--cert-file, --key-file) must be provided for \
-             --listen-client-http-urls https://127.0.0.1:2381 with HTTPS scheme",
+             client url https://127.0.0.1:2381 with HTTPS scheme",
         );
         refuses(
             "--listen-client-http-urls=http://127.0.0.1:2379",

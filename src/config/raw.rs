@@ -1,10 +1,13 @@
-//! The settings as given: flags and environment, each value known to be of its flag's kind.
+//! The settings as given: flags and environment, or a file in their place; each value known to be
+//! of its flag's kind.
 
-use std::{collections::BTreeMap, ffi::OsString, time::Duration};
+use std::{collections::BTreeMap, ffi::OsString, path::PathBuf, time::Duration};
 
 use super::{
-    Error, Warning, duration,
-    flags::{self, Effect, FLAGS, Flag, Kind, OWN, REMOVED},
+    Error, Features, Warning, duration, file,
+    flags::{self, Effect, FLAGS, Flag, OWN},
+    removed::{self, Becomes, REMOVED},
+    value::{self, Kind},
 };
 
 /// What a command line asks for.
@@ -15,12 +18,25 @@ pub(crate) enum Asked {
     Serve(RawConfig),
 }
 
+/// By which means a value was set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Means {
+    Flag,
+    Variable(String),
+    File,
+}
+
 #[derive(Debug, Default)]
 pub(crate) struct RawConfig {
     /// Flags that were set, by whichever means.
     set: BTreeMap<&'static str, String>,
+    /// Everything comes from this file.
+    pub(crate) file: Option<PathBuf>,
     pub(crate) warnings: Vec<Warning>,
 }
+
+/// Between the words of a list that comes from a file, where a word may have a comma.
+const WORDS: char = '\u{1f}';
 
 /// Reads the arguments behind the program's name, in the forms that Go's `flag` package takes:
 /// `--flag value`, `--flag=value`, the same with one dash, and `--flag` for what is yes or no.
@@ -29,15 +45,19 @@ pub(crate) fn read(
     environment: impl IntoIterator<Item = (OsString, OsString)>,
 ) -> Result<Asked, Error> {
     let mut raw = RawConfig::default();
-    let mut version = false;
+    let (mut version, mut file) = (false, String::new());
     let mut arguments = arguments.into_iter().map(|argument| {
         argument.into_string().map_err(|lost| Error::NotText(lost.to_string_lossy().into_owned()))
     });
+    let mut rest = None;
     while let Some(argument) = arguments.next() {
         let argument = argument?;
         let name = match argument.strip_prefix("--").or_else(|| argument.strip_prefix('-')) {
             None | Some("") if argument == "--" => break,
-            None | Some("") => return Err(Error::NotAFlag(argument)),
+            None | Some("") => {
+                rest = Some(argument);
+                break;
+            }
             Some(name) if name.starts_with(['-', '=']) => return Err(Error::BadSyntax(argument)),
             Some(name) => name,
         };
@@ -45,98 +65,161 @@ pub(crate) fn read(
             Some((name, value)) => (name, Some(value.to_owned())),
             None => (name, None),
         };
+        let mut value_of = |name: &str| match value.clone() {
+            Some(value) => Ok(value),
+            None => arguments.next().ok_or_else(|| Error::NoValue(name.to_owned()))?,
+        };
         match name {
             "help" | "h" => return Ok(Asked::Help),
-            "version" => version = yes_or_no("--version", value.as_deref().unwrap_or("true"))?,
-            "config-file" => {
-                let value = value.map_or_else(|| arguments.next().transpose(), |v| Ok(Some(v)))?;
-                return Err(config_file("--config-file", value.unwrap_or_default()));
-            }
+            "version" => version = yes_or_no("version", value.as_deref().unwrap_or("true"))?,
+            "config-file" => file = value_of(name)?,
             _ => {
-                let flag = flags::find(name).ok_or(Error::UnknownFlag(argument.clone()))?;
-                let value = match (value, flag.kind) {
-                    (Some(value), _) => value,
-                    (None, Kind::Bool | Kind::Anything) => "true".to_owned(),
-                    (None, _) => arguments.next().ok_or(Error::NoValue(flag.name))??,
+                let flag = flags::find(name).filter(|flag| flag.effect != Effect::FileOnly);
+                let flag = flag.ok_or_else(|| Error::UnknownFlag(name.to_owned()))?;
+                let value = match value {
+                    None if flag.kind.needs_no_value() => "true".to_owned(),
+                    Some(_) | None => value_of(name)?,
                 };
-                raw.set(flag, value, format!("--{}", flag.name))?;
+                raw.set(flag, value, &Means::Flag)?;
             }
         }
     }
-    if let Some(rest) = arguments.next() {
-        return Err(Error::NotAFlag(rest?));
+    match rest.map_or_else(|| arguments.next().transpose(), |rest| Ok(Some(rest)))? {
+        Some(rest) => Err(Error::NotAFlag(rest)),
+        None if version => Ok(Asked::Version),
+        None => raw.complete(file, environment).map(Asked::Serve),
     }
-    if version {
-        return Ok(Asked::Version);
-    }
-    raw.read_environment(environment)?;
-    raw.note_what_has_no_effect();
-    Ok(Asked::Serve(raw))
-}
-
-/// A file replaces all flags, so starting without it would start something else.
-fn config_file(setting: &str, value: String) -> Error {
-    Error::NotYet { flag: setting.to_owned(), value }
 }
 
 impl RawConfig {
-    fn set(&mut self, flag: &'static Flag, value: String, setting: String) -> Result<(), Error> {
-        if let Err(why) = check(flag.kind, &value) {
-            return Err(Error::BadValue { setting, value, why: why.to_owned() });
+    /// Nothing set yet, and all that will be from this file.
+    pub(crate) fn of_file(path: &str) -> RawConfig {
+        RawConfig {
+            file: Some(path.into()),
+            warnings: vec![Warning::FileLoaded(path.to_owned())],
+            ..RawConfig::default()
         }
-        if flag.effect == Effect::NotYet && !is_default(flag, &value) {
-            return Err(Error::NotYet { flag: setting, value });
+    }
+
+    pub(crate) fn set(
+        &mut self,
+        flag: &'static Flag,
+        value: String,
+        means: &Means,
+    ) -> Result<(), Error> {
+        // Words from a list are judged where they are read, in etcd's words for a file.
+        let judged_later = matches!(flag.kind, Kind::Choice(_) | Kind::Choices(_));
+        let is_judged = *means != Means::File || !judged_later;
+        if is_judged && let Err(why) = value::check(flag.kind, &value) {
+            return Err(match means {
+                Means::Flag if flag.kind == Kind::Bool => {
+                    Error::BadBool { flag: flag.name, value, why }
+                }
+                Means::Flag => Error::BadFlag { flag: flag.name, value, why },
+                Means::Variable(variable) => {
+                    Error::BadVariable { variable: variable.clone(), value, why }
+                }
+                Means::File if flag.kind == Kind::Urls => {
+                    Error::BadUrlsInFile { key: flag.name, why }
+                }
+                Means::File => Error::BadInFile { key: flag.name, why },
+            });
         }
         self.set.insert(flag.name, value);
         Ok(())
     }
 
+    /// Words of a list that a file has as a list.
+    pub(crate) fn set_words(&mut self, flag: &'static Flag, words: &[String]) -> Result<(), Error> {
+        self.set(flag, words.join(&WORDS.to_string()), &Means::File)
+    }
+
+    /// Adds what is not on the command line: all of it from a file, which replaces the rest, or
+    /// what the environment has.
+    fn complete(
+        mut self,
+        file: String,
+        environment: impl IntoIterator<Item = (OsString, OsString)>,
+    ) -> Result<RawConfig, Error> {
+        let variables = variables(environment)?;
+        let named = variables.get(CONFIG_FILE).filter(|_| file.is_empty());
+        let path = named.cloned().unwrap_or(file);
+        if path.is_empty() {
+            self.read_variables(variables)?;
+        } else {
+            self = file::read(&path)?;
+        }
+        self.pass_on_removed()?;
+        self.note_what_has_no_effect();
+        Ok(self)
+    }
+
     /// `ETCD_*` variables set what no flag has set; a flag and its variable together are an error,
     /// as in etcd, and a variable that belongs to no flag is only worth a warning.
-    fn read_environment(
-        &mut self,
-        environment: impl IntoIterator<Item = (OsString, OsString)>,
-    ) -> Result<(), Error> {
+    fn read_variables(&mut self, variables: BTreeMap<String, String>) -> Result<(), Error> {
+        let flags = FLAGS.iter().chain(OWN).chain(REMOVED.iter().map(|removed| &removed.flag));
         let by_variable: BTreeMap<String, &'static Flag> =
-            FLAGS.iter().chain(OWN).chain(REMOVED).map(|flag| (flag.variable(), flag)).collect();
-        let mut found = BTreeMap::new();
-        for (name, value) in environment {
-            let Ok(name) = name.into_string() else { continue };
-            if name.starts_with("ETCD_") {
-                found.insert(name, value);
-            }
-        }
-        for (name, value) in found {
-            let value = value.into_string().map_err(|_| Error::NotText(name.clone()))?;
+            flags.map(|flag| (flag.variable(), flag)).collect();
+        for (name, value) in variables {
             match by_variable.get(&name) {
                 Some(flag) if self.set.contains_key(flag.name) => {
                     return Err(Error::Shadowed(name));
                 }
-                Some(_) if value.is_empty() => (),
-                Some(flag) => self.set(flag, value, name)?,
-                None if name == "ETCD_CONFIG_FILE" && !value.is_empty() => {
-                    return Err(config_file(&name, value));
-                }
-                None if name == "ETCD_CONFIG_FILE" => (),
+                Some(_) if value.is_empty() => {}
+                Some(flag) => self.set(flag, value, &Means::Variable(name))?,
+                None if name == CONFIG_FILE => {}
                 None => self.warnings.push(Warning::UnknownVariable(name)),
             }
         }
         Ok(())
     }
 
-    fn note_what_has_no_effect(&mut self) {
-        let says_something = |(name, value): (&&'static str, &String)| {
-            let flag = flags::find(name)?;
-            match flag.effect {
-                Effect::Inert => !is_default(flag, value),
-                Effect::Removed => true,
-                Effect::Acts | Effect::NotYet => false,
+    /// A removed flag means what its successor means, unless that is set itself.
+    fn pass_on_removed(&mut self) -> Result<(), Error> {
+        let mut gates = Vec::new();
+        for removed in REMOVED {
+            let Some(value) = self.set.get(removed.flag.name).cloned() else { continue };
+            match removed.becomes {
+                Becomes::Nothing => {}
+                Becomes::Flag(name) => {
+                    let to = format!("--{name}");
+                    self.warnings.push(Warning::Renamed { from: removed.flag.name, to });
+                    let successor = flags::find(name).expect("a test looks for each");
+                    if !self.is_set(name) {
+                        self.set(successor, value, &Means::Flag)?;
+                    }
+                }
+                Becomes::Gate(gate) => {
+                    let on = value::bool(&value).expect(CHECKED);
+                    let gate = format!("{}={on}", gate.name());
+                    let to = format!("--feature-gates={gate}");
+                    self.warnings.push(Warning::Renamed { from: removed.flag.name, to });
+                    gates.push(gate);
+                }
             }
-            .then(|| format!("--{name}"))
-        };
-        let flags: Vec<String> = self.set.iter().filter_map(says_something).collect();
-        if !flags.is_empty() {
-            self.warnings.push(Warning::NoEffect(flags));
+        }
+        if !gates.is_empty() {
+            // What is named later wins, so the flag itself comes last.
+            gates.push(self.text("feature-gates").to_owned());
+            self.set.insert("feature-gates", gates.join(","));
+        }
+        Ok(())
+    }
+
+    fn note_what_has_no_effect(&mut self) {
+        for (name, value) in &self.set {
+            let flag = flags::find(name).expect(NAMED);
+            let is_default = || value::same(flag.kind, value, flag.default);
+            match flag.effect {
+                Effect::Inert if !is_default() => self.warnings.push(Warning::NoEffect(flag.name)),
+                Effect::Removed => {
+                    let removed = removed::find(name).expect("it is in that table");
+                    if removed.becomes == Becomes::Nothing {
+                        self.warnings.push(Warning::Obsolete(flag.name));
+                    }
+                }
+                Effect::Inert | Effect::Acts | Effect::FileOnly => {}
+            }
         }
     }
 
@@ -148,90 +231,69 @@ impl RawConfig {
     pub(crate) fn text(&self, name: &str) -> &str {
         match self.set.get(name) {
             Some(value) => value,
-            None => flags::find(name).expect("asked for by its name in the table").default,
+            None => flags::find(name).expect(NAMED).default,
         }
     }
 
+    /// The words of a list; none when it is empty.
+    pub(crate) fn words(&self, name: &str) -> Vec<String> {
+        let text = self.text(name);
+        let separator = if self.file.is_some() && self.is_set(name) { WORDS } else { ',' };
+        let words = text.split(separator).filter(|_| !text.is_empty());
+        words.map(str::to_owned).collect()
+    }
+
     pub(crate) fn bool(&self, name: &str) -> bool {
-        parse_bool(self.text(name)).expect(CHECKED)
+        value::bool(self.text(name)).expect(CHECKED)
     }
 
     pub(crate) fn count(&self, name: &str) -> u64 {
-        parse_count(self.text(name)).expect(CHECKED)
+        value::count(self.text(name)).expect(CHECKED)
+    }
+
+    pub(crate) fn count_32(&self, name: &str) -> u32 {
+        u32::try_from(self.count(name)).expect(CHECKED)
     }
 
     pub(crate) fn number(&self, name: &str) -> i64 {
-        parse_number(self.text(name)).expect(CHECKED)
+        value::number(self.text(name)).expect(CHECKED)
     }
 
     pub(crate) fn duration(&self, name: &str) -> Duration {
         duration::parse(self.text(name)).expect(CHECKED)
     }
+
+    pub(crate) fn features(&self) -> Features {
+        Features::parse(self.text("feature-gates")).expect(CHECKED)
+    }
 }
 
 const CHECKED: &str = "values are checked when they are set, defaults by a test";
+const NAMED: &str = "asked for by its name in the table";
 
-/// Whether a text is a value of that kind, and if not, what one would look like.
-pub(crate) fn check(kind: Kind, value: &str) -> Result<(), &'static str> {
-    let (fits, wanted) = match kind {
-        Kind::Text | Kind::Urls | Kind::Anything => (true, ""),
-        Kind::Bool => (parse_bool(value).is_some(), "expected true or false"),
-        Kind::Count => (parse_count(value).is_some(), "expected a whole number from 0 on"),
-        Kind::Number => (parse_number(value).is_some(), "expected a whole number"),
-        Kind::Duration => {
-            (duration::parse(value).is_some(), "expected a duration such as 300ms or 1h30m")
+const CONFIG_FILE: &str = "ETCD_CONFIG_FILE";
+
+/// Those that are etcd's, sorted by name.
+fn variables(
+    environment: impl IntoIterator<Item = (OsString, OsString)>,
+) -> Result<BTreeMap<String, String>, Error> {
+    let mut found = BTreeMap::new();
+    for (name, value) in environment {
+        let Ok(name) = name.into_string() else { continue };
+        if name.starts_with("ETCD_") {
+            let value = value.into_string().map_err(|_| Error::NotText(name.clone()))?;
+            found.insert(name, value);
         }
-    };
-    if fits { Ok(()) } else { Err(wanted) }
-}
-
-/// Whether a value says the same as the flag's default.
-fn is_default(flag: &Flag, value: &str) -> bool {
-    let default = flag.default;
-    match flag.kind {
-        Kind::Text | Kind::Urls | Kind::Anything => value == default,
-        Kind::Bool => parse_bool(value) == parse_bool(default),
-        Kind::Count => parse_count(value) == parse_count(default),
-        Kind::Number => parse_number(value) == parse_number(default),
-        Kind::Duration => duration::parse(value) == duration::parse(default),
     }
+    Ok(found)
 }
 
-fn yes_or_no(setting: &str, value: &str) -> Result<bool, Error> {
-    parse_bool(value).ok_or_else(|| Error::BadValue {
-        setting: setting.to_owned(),
+fn yes_or_no(flag: &'static str, value: &str) -> Result<bool, Error> {
+    value::bool(value).ok_or_else(|| Error::BadBool {
+        flag,
         value: value.to_owned(),
-        why: "expected true or false".to_owned(),
+        why: "parse error".to_owned(),
     })
-}
-
-fn parse_bool(text: &str) -> Option<bool> {
-    match text {
-        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
-        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
-        _ => None,
-    }
-}
-
-/// Decimal, or with a prefix `0x`, `0o`, `0b`.
-fn parse_count(text: &str) -> Option<u64> {
-    let (digits, radix) = match text.get(..2) {
-        Some("0x" | "0X") => (&text[2..], 16),
-        Some("0o" | "0O") => (&text[2..], 8),
-        Some("0b" | "0B") => (&text[2..], 2),
-        _ => (text, 10),
-    };
-    if digits.starts_with('+') {
-        return None;
-    }
-    u64::from_str_radix(digits, radix).ok()
-}
-
-fn parse_number(text: &str) -> Option<i64> {
-    match text.strip_prefix('-') {
-        Some(digits) => 0i64.checked_sub_unsigned(parse_count(digits)?),
-        None => i64::try_from(parse_count(text.strip_prefix('+').unwrap_or(text))?).ok(),
-    }
 }
 
 #[cfg(test)]

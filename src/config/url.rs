@@ -50,7 +50,10 @@ pub enum Error {
     Path(String),
     #[error("URL names no socket: {0}")]
     NoSocket(String),
-    #[error("invalid port in URL: {0}")]
+    /// What Go's parser of URLs refuses, in its words.
+    #[error("parse {text:?}: {why}")]
+    Malformed { text: String, why: String },
+    #[error("listen tcp: address {0}: invalid port")]
     Port(String),
     #[error("expected IP in URL for binding ({0})")]
     NotAnAddress(String),
@@ -61,8 +64,7 @@ pub enum Error {
 impl Url {
     pub fn parse(text: &str) -> Result<Url, Error> {
         let text = text.trim();
-        let (scheme, rest) = text.split_once(':').ok_or_else(|| Error::Scheme(text.to_owned()))?;
-        let scheme = scheme.to_ascii_lowercase();
+        let (scheme, rest) = split_scheme(text)?;
         let rest = rest.strip_prefix("//").unwrap_or(rest);
         let (tls, place) = match scheme.as_str() {
             "http" => (false, tcp(text, rest)?),
@@ -113,32 +115,60 @@ impl ListenUrl {
         Ok(ListenUrl { url, address })
     }
 
-    /// Whether the system chooses where to listen.
-    pub(crate) fn any_port(&self) -> bool {
+    /// Whether the system chooses the port.
+    pub fn any_port(&self) -> bool {
         matches!(self.address, Address::Tcp(address) if address.port() == 0)
     }
 }
 
-/// `host:port`, with an IPv6 address in brackets and nothing behind the port.
-fn tcp(text: &str, authority: &str) -> Result<Place, Error> {
-    if authority.contains('/') {
-        return Err(Error::Path(text.to_owned()));
+/// The scheme in small letters and what is behind its colon, told apart as Go does it.
+fn split_scheme(text: &str) -> Result<(String, &str), Error> {
+    let malformed = |why: &str| Error::Malformed { text: text.to_owned(), why: why.to_owned() };
+    let end = text.find(|c: char| !c.is_ascii_alphanumeric() && !matches!(c, '+' | '-' | '.'));
+    match end {
+        Some(0) if text.starts_with(':') => Err(malformed("missing protocol scheme")),
+        Some(end) if text[end..].starts_with(':') && text.starts_with(char::is_alphabetic) => {
+            Ok((text[..end].to_ascii_lowercase(), &text[end + 1..]))
+        }
+        _ if text.split('/').next().is_some_and(|segment| segment.contains(':')) => {
+            Err(malformed("first path segment in URL cannot contain colon"))
+        }
+        _ => Err(Error::Scheme(text.to_owned())),
     }
-    let malformed = || Error::HostPort(text.to_owned());
-    let (host, port) = authority.rsplit_once(':').ok_or_else(malformed)?;
+}
+
+/// `host:port`, with an IPv6 address in brackets and nothing behind the port.
+fn tcp(text: &str, rest: &str) -> Result<Place, Error> {
+    let malformed = |why: String| Error::Malformed { text: text.to_owned(), why };
+    let no_host_and_port = || Error::HostPort(text.to_owned());
+    let authority = rest.split('/').next().unwrap_or_default();
+    let bracket = authority.rfind(']');
+    if authority.starts_with('[') && bracket.is_none() {
+        return Err(malformed("missing ']' in host".to_owned()));
+    }
+    // Without brackets, the port begins at the first colon.
+    let end = authority[bracket.unwrap_or(0)..].find(':').map(|at| at + bracket.unwrap_or(0));
+    let (host, port) = authority.split_at(end.ok_or_else(no_host_and_port)?);
+    let port = &port[1..];
+    if !port.bytes().all(|digit| digit.is_ascii_digit()) {
+        return Err(malformed(format!("invalid port {:?} after host", format!(":{port}"))));
+    }
     let host = match host.strip_prefix('[') {
-        Some(host) => host.strip_suffix(']').ok_or_else(malformed)?,
-        None if host.contains(':') => return Err(malformed()),
+        Some(host) => host.strip_suffix(']').ok_or_else(no_host_and_port)?,
         None => host,
     };
+    if authority.len() < rest.len() {
+        return Err(Error::Path(text.to_owned()));
+    }
     let is_plain = |c: char| c.is_alphanumeric() || matches!(c, '.' | '-' | '_' | ':' | '%');
-    if !host.chars().all(is_plain) {
-        return Err(malformed());
+    if let Some(odd) = host.chars().find(|c| !is_plain(*c)) {
+        let odd = format!("invalid character {:?} in host name", odd.to_string());
+        return Err(malformed(odd));
     }
-    if !port.bytes().all(|digit| digit.is_ascii_digit()) {
-        return Err(Error::Port(text.to_owned()));
-    }
-    let port = port.parse().map_err(|_| Error::Port(text.to_owned()))?;
+    let port = match port {
+        "" => 0,
+        port => port.parse().map_err(|_| Error::Port(port.to_owned()))?,
+    };
     Ok(Place::Tcp { host: host.to_owned(), port })
 }
 
@@ -173,7 +203,12 @@ mod tests {
 
     #[test]
     fn what_cannot_be_bound_is_refused_in_etcds_words() {
-        refuses("127.0.0.1:2379", "URL scheme must be http, https, unix, or unixs: 127.0.0.1:2379");
+        refuses(
+            "127.0.0.1:2379",
+            r#"parse "127.0.0.1:2379": first path segment in URL cannot contain colon"#,
+        );
+        refuses(":2379", r#"parse ":2379": missing protocol scheme"#);
+        refuses("h:2379", "URL scheme must be http, https, unix, or unixs: h:2379");
         refuses(
             "ftp://1.2.3.4:1",
             "URL scheme must be http, https, unix, or unixs: ftp://1.2.3.4:1",
@@ -183,17 +218,12 @@ mod tests {
             "http://1.2.3.4",
             r#"URL address does not have the form "host:port": http://1.2.3.4"#,
         );
-        refuses(
-            "http://::1:80",
-            r#"URL address does not have the form "host:port": http://::1:80"#,
-        );
-        refuses(
-            "http://a@b:80",
-            r#"URL address does not have the form "host:port": http://a@b:80"#,
-        );
+        refuses("http://::1:80", r#"parse "http://::1:80": invalid port "::1:80" after host"#);
+        refuses("http://a@b:80", r#"parse "http://a@b:80": invalid character "@" in host name"#);
+        refuses("http://[::1:80", r#"parse "http://[::1:80": missing ']' in host"#);
         refuses("http://1.2.3.4:80/x", "URL must not contain a path: http://1.2.3.4:80/x");
-        refuses("http://1.2.3.4:65536", "invalid port in URL: http://1.2.3.4:65536");
-        refuses("http://1.2.3.4:+1", "invalid port in URL: http://1.2.3.4:+1");
+        refuses("http://1.2.3.4:65536", "listen tcp: address 65536: invalid port");
+        refuses("http://1.2.3.4:+1", r#"parse "http://1.2.3.4:+1": invalid port ":+1" after host"#);
         refuses("http://example.com:80", "expected IP in URL for binding (http://example.com:80)");
         refuses("http://:80", "expected IP in URL for binding (http://:80)");
         refuses("unix://", "URL names no socket: unix://");

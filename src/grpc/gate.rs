@@ -23,7 +23,7 @@ use crate::{
         Limits, Metrics,
         method::{self, Access, Learner, Method},
         require_leader::{self, Leadership},
-        who,
+        stats, who,
     },
     node::{self, Standing, Who},
 };
@@ -131,7 +131,18 @@ impl Gate {
         } else {
             request
         };
-        let Some(mut end) = end else { return call.answer(next.run(request).await, None) };
+        let Some(mut end) = end else {
+            // Calls of the KV service are told with what they ask for, by the service.
+            let told = (method.service != stats::KV).then(|| {
+                let remote = stats::remote(request.extensions());
+                stats::Call::start((method.service, method.name), remote)
+            });
+            let response = next.run(request).await;
+            if let Some(told) = told {
+                told.end(self.limits.slow_unary);
+            }
+            return call.answer(response, None);
+        };
         let response = tokio::select! {
             response = next.run(request) => response,
             refusal = &mut end => return call.answer(Status::from(refusal).into_http(), None),

@@ -23,6 +23,8 @@ use crate::{
     types::Revision,
 };
 
+pub(crate) use read_only::is_read_only;
+
 #[derive(Clone)]
 pub(crate) struct Kv {
     pub(crate) proposals: Proposals,

@@ -14,6 +14,10 @@ pub struct Limits {
     pub progress_interval: Duration,
     /// `--election-timeout`; a stream that asks for a leader is ended after three without one.
     pub election_timeout: Duration,
+    /// `--warning-unary-request-duration`: a call that takes longer is logged.
+    pub slow_unary: Duration,
+    /// `--warning-apply-duration`: a read that takes longer is logged.
+    pub slow_apply: Duration,
 }
 
 impl Limits {
@@ -23,6 +27,8 @@ impl Limits {
         max_txn_ops: 128,
         progress_interval: Duration::from_mins(10),
         election_timeout: Duration::from_secs(1),
+        slow_unary: Duration::from_millis(300),
+        slow_apply: Duration::from_millis(100),
     };
 }
 

@@ -3,25 +3,31 @@
 use std::{
     convert::Infallible,
     io,
+    net::SocketAddr,
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
 
-use axum::{Router, extract::Request, response::Response, routing::future::RouteFuture};
+use axum::{
+    Router,
+    extract::{ConnectInfo, Request},
+    response::Response,
+    routing::future::RouteFuture,
+};
 use hyper::body::Incoming;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto::Builder,
     service::TowerToHyperService,
 };
-use rustls::ServerConfig;
+use rustls::{ServerConfig, server::Acceptor};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, UnixListener},
     time::{sleep, timeout},
 };
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::LazyConfigAcceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::{Service, ServiceExt};
 
@@ -41,10 +47,27 @@ const FINISH_MAX: Duration = Duration::from_secs(7);
 /// How long to wait when no connection can be accepted, mostly for want of file descriptors.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
-/// etcd's server pings a silent client after two hours and gives it 20 seconds. hyper cannot refuse
-/// clients that ping too often, as etcd does.
-const HTTP2_PING_AFTER: Duration = Duration::from_hours(2);
-const HTTP2_PING_PATIENCE: Duration = Duration::from_secs(20);
+/// What each connection may do, and how long it may be silent. hyper cannot refuse clients that
+/// ping too often, as etcd does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Connections {
+    /// Streams of HTTP/2 that it may have open; `None` for no limit.
+    pub streams_max: Option<u32>,
+    /// Silence after which it is pinged; `None` for never.
+    pub ping_after: Option<Duration>,
+    pub ping_patience: Duration,
+}
+
+impl Default for Connections {
+    /// As etcd has them: a silent client is pinged after two hours and has 20 seconds to answer.
+    fn default() -> Connections {
+        Connections {
+            streams_max: None,
+            ping_after: Some(Duration::from_hours(2)),
+            ping_patience: Duration::from_secs(20),
+        }
+    }
+}
 
 /// Streams that a client opened and reset before we saw them. hyper's 20 are soon met by a client
 /// that cancels a batch of requests; Go's server has no such limit, so no client expects one.
@@ -95,12 +118,13 @@ pub async fn serve(
     listener: Listener,
     tls: Option<TlsSource>,
     front: impl Into<Front>,
+    settings: Connections,
     shutdown: CancellationToken,
 ) {
     let connections = TaskTracker::new();
     let cut = CancellationToken::new();
     let front = front.into();
-    let server = Server { tls, front, shutdown: shutdown.clone(), cut: cut.clone() };
+    let server = Server { tls, front, settings, shutdown: shutdown.clone(), cut: cut.clone() };
     loop {
         let accepted = tokio::select! {
             () = shutdown.cancelled() => break,
@@ -126,7 +150,7 @@ pub async fn serve(
 
 /// A connection as it was accepted.
 enum Socket {
-    Tcp(tokio::net::TcpStream),
+    Tcp(tokio::net::TcpStream, SocketAddr),
     Unix(tokio::net::UnixStream),
 }
 
@@ -134,10 +158,10 @@ impl Listener {
     async fn accept(&self) -> io::Result<Socket> {
         match self {
             Listener::Tcp(listener) => {
-                let (socket, _) = listener.accept().await?;
+                let (socket, from) = listener.accept().await?;
                 // A peer that is gone already shows at the first read.
                 let _ = socket.set_nodelay(true);
-                Ok(Socket::Tcp(socket))
+                Ok(Socket::Tcp(socket, from))
             }
             Listener::Unix(listener) => Ok(Socket::Unix(listener.accept().await?.0)),
         }
@@ -149,6 +173,7 @@ impl Listener {
 struct Server {
     tls: Option<TlsSource>,
     front: Front,
+    settings: Connections,
     shutdown: CancellationToken,
     cut: CancellationToken,
 }
@@ -156,38 +181,56 @@ struct Server {
 impl Server {
     async fn connection(self, socket: Socket) {
         match socket {
-            Socket::Tcp(socket) => self.secured(socket).await,
-            Socket::Unix(socket) => self.secured(socket).await,
+            Socket::Tcp(socket, from) => self.secured(socket, Some(from)).await,
+            Socket::Unix(socket) => self.secured(socket, None).await,
         }
     }
 
-    async fn secured(self, socket: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) {
-        let Some(tls) = &self.tls else { return self.talk(socket, None).await };
-        let handshake = TlsAcceptor::from(tls()).accept(socket);
+    async fn secured(
+        self,
+        socket: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+        from: Option<SocketAddr>,
+    ) {
+        let Some(tls) = &self.tls else { return self.talk(socket, from, None).await };
+        let mut server_name = String::new();
+        let handshake = async {
+            let start = LazyConfigAcceptor::new(Acceptor::default(), socket).await?;
+            server_name = start.client_hello().server_name().unwrap_or_default().to_owned();
+            start.into_stream(tls()).await
+        };
         let handshake = timeout(TLS_HANDSHAKE_MAX, handshake);
-        match self.shutdown.run_until_cancelled(handshake).await {
+        let error = match self.shutdown.run_until_cancelled(handshake).await {
             Some(Ok(Ok(socket))) => {
                 let name = tls::common_name(socket.get_ref().1);
-                self.talk(socket, name.map(|name| CommonName(name.into()))).await;
+                let client = name.map(|name| CommonName(name.into()));
+                return self.talk(socket, from, client).await;
             }
-            // Load balancers probe a port by connecting and going away.
-            Some(Ok(Err(error))) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                tracing::debug!("a client left during the TLS handshake");
-            }
-            Some(Ok(Err(error))) => tracing::warn!(%error, "rejected a connection: TLS handshake"),
-            Some(Err(_)) => tracing::warn!("rejected a connection: TLS handshake took too long"),
-            None => {}
+            Some(Ok(Err(error))) => error,
+            Some(Err(_)) => io::Error::new(io::ErrorKind::TimedOut, "i/o timeout"),
+            None => return,
+        };
+        let remote_addr = from.map(|from| from.to_string()).unwrap_or_default();
+        // Load balancers probe a port by connecting and going away.
+        if error.kind() == io::ErrorKind::UnexpectedEof {
+            tracing::debug!(remote_addr, server_name, %error, "{REJECTED}");
+        } else {
+            tracing::warn!(remote_addr, server_name, %error, "{REJECTED}");
         }
     }
 
-    /// Requests know the name in the client's certificate, if it has shown one.
+    /// Requests know where they come from, and the name in the client's certificate, if it has
+    /// shown one.
     async fn talk(
         self,
         socket: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+        from: Option<SocketAddr>,
         client: Option<CommonName>,
     ) {
-        let builder = protocols();
+        let builder = protocols(self.settings);
         let front = self.front.map_request(move |mut request: Request<Incoming>| {
+            if let Some(from) = from {
+                request.extensions_mut().insert(ConnectInfo(from));
+            }
             if let Some(client) = &client {
                 request.extensions_mut().insert(client.clone());
             }
@@ -212,17 +255,20 @@ impl Server {
     }
 }
 
+/// In etcd's words.
+const REJECTED: &str = "rejected connection on client endpoint";
+
 /// Whichever of HTTP/2 and HTTP/1.1 the client begins with.
-fn protocols() -> Builder<TokioExecutor> {
+fn protocols(settings: Connections) -> Builder<TokioExecutor> {
     let mut builder = Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new());
     builder
         .http2()
         .timer(TokioTimer::new())
-        .max_concurrent_streams(None)
+        .max_concurrent_streams(settings.streams_max)
         .max_pending_accept_reset_streams(HTTP2_RESETS_PENDING_MAX)
-        .keep_alive_interval(HTTP2_PING_AFTER)
-        .keep_alive_timeout(HTTP2_PING_PATIENCE);
+        .keep_alive_interval(settings.ping_after)
+        .keep_alive_timeout(settings.ping_patience);
     builder
 }
 

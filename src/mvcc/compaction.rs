@@ -21,7 +21,8 @@ use crate::{
     types::{Revision, SubRevision},
 };
 
-/// Revisions that one step looks at, as in etcd: a few milliseconds of work.
+/// Revisions that one step looks at if nothing else is said, as in etcd: a few milliseconds of
+/// work.
 const REVISIONS_PER_STEP: usize = 1000;
 
 /// What a step did.
@@ -42,13 +43,18 @@ pub fn step(storage: &Storage) -> Result<bool, Error> {
 
 /// As [`step`], towards a floor that the store has or has had.
 pub fn step_towards(storage: &Storage, floor: Revision) -> Result<Step, Error> {
+    step_of(storage, floor, REVISIONS_PER_STEP)
+}
+
+/// As [`step_towards`], looking at so many revisions.
+pub fn step_of(storage: &Storage, floor: Revision, revisions: usize) -> Result<Step, Error> {
     let snapshot = storage.snapshot();
     let Some(mut round) = begin(&snapshot, floor)? else {
         return Ok(Step { more: false, removed: 0 });
     };
     let mut batch = snapshot.batch();
-    let mut removed = 0;
-    round.next = remove(&snapshot, &mut batch, &round, &mut removed)?;
+    let removed;
+    (round.next, removed) = remove(&snapshot, &mut batch, &round, revisions)?;
     batch.put(Table::Meta, &MetaKey::Compaction.key(), round.encode());
     batch.write()?;
     Ok(Step { more: round.next.main <= round.target || round.target < floor, removed })
@@ -91,28 +97,30 @@ fn next_round(done: Revision, target: Revision) -> CompactionRow {
     CompactionRow { done, target, next: SubRevision { main: done, sub: 0 } }
 }
 
-/// Removes what one step finds. Where the next step starts.
+/// Removes what one step finds. Where the next step starts, and how many versions were removed.
 fn remove(
     rows: &dyn Rows,
     batch: &mut Batch<'_>,
     round: &CompactionRow,
-    removed: &mut u64,
-) -> Result<SubRevision, Error> {
+    revisions: usize,
+) -> Result<(SubRevision, u64), Error> {
+    let mut removed = 0;
     let mut cursor = rows.cursor(Table::Revisions);
     cursor.seek(&tables::revision_key(round.next))?;
-    for _ in 0..REVISIONS_PER_STEP {
-        let Some((row_key, row)) = cursor.row() else { return Ok(round.end()) };
+    for _ in 0..revisions {
+        let Some((row_key, row)) = cursor.row() else { return Ok((round.end(), removed)) };
         let at = history::parse_key(row_key)?;
         if at.main > round.target {
-            return Ok(round.end());
+            return Ok((round.end(), removed));
         }
-        *removed += remove_around(batch, round, at, &history::key(row)?)?;
+        removed += remove_around(batch, round, at, &history::key(row)?)?;
         cursor.step()?;
     }
-    match cursor.row() {
-        Some((row_key, _)) => history::parse_key(row_key),
-        None => Ok(round.end()),
-    }
+    let next = match cursor.row() {
+        Some((row_key, _)) => history::parse_key(row_key)?,
+        None => round.end(),
+    };
+    Ok((next, removed))
 }
 
 /// Removes one change if no read can see it, and else what it has replaced; how many versions. What

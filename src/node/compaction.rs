@@ -6,14 +6,18 @@
 use std::{
     collections::VecDeque,
     sync::{Arc, Mutex, MutexGuard},
-    time::{Duration, Instant, SystemTime},
+    time::SystemTime,
 };
 
-use tokio::sync::{Notify, watch};
-use tracing::warn;
+use tokio::{
+    sync::{Notify, watch},
+    time::Instant,
+};
+use tracing::{info, warn};
 
 use crate::{
     mvcc::{self, HashKv, compaction},
+    node::Tuning,
     raft::Raft,
     state_machine::Compacted,
     storage::{Storage, off_thread},
@@ -24,10 +28,6 @@ use crate::{
 /// Hashes that are remembered, as many as etcd does.
 const HASHES_MAX: usize = 10;
 
-/// A pause between two batches of a compaction, so that it takes no more than part of the disk's
-/// time.
-const PAUSE: Duration = Duration::from_millis(10);
-
 /// What the apply thread tells about compactions, and what became of them. Clones share it.
 #[derive(Clone)]
 pub(crate) struct Compactions(Arc<Shared>);
@@ -37,6 +37,7 @@ struct Shared {
     state: Mutex<State>,
     /// The floor below which nothing is left.
     done: watch::Sender<Option<Revision>>,
+    tuning: Tuning,
 }
 
 #[derive(Default)]
@@ -46,22 +47,23 @@ struct State {
     /// Not hashed yet, oldest first; no more than are remembered.
     due: VecDeque<Compacted>,
     hashes: VecDeque<HashKv>,
-    /// When the compaction began that is under way.
-    began: Option<Instant>,
+    /// What is being worked towards, and since when.
+    begun: Option<(Revision, Instant)>,
 }
 
 impl Compactions {
     /// `floor` is the one that the store begins with.
-    pub(crate) fn new(floor: Option<Revision>) -> Compactions {
+    pub(crate) fn new(floor: Option<Revision>, tuning: Tuning) -> Compactions {
         let (done, _) = watch::channel(None);
         let state = Mutex::new(State { floor, ..State::default() });
-        Compactions(Arc::new(Shared { wake: Notify::new(), state, done }))
+        Compactions(Arc::new(Shared { wake: Notify::new(), state, done, tuning }))
     }
 
     /// A compaction was applied.
     pub(crate) fn add(&self, compacted: Compacted) {
         let mut state = self.lock();
         state.floor = Some(compacted.to);
+        state.begun = Some((compacted.to, Instant::now()));
         push(&mut state.due, compacted);
         self.0.wake.notify_one();
     }
@@ -91,7 +93,7 @@ impl Compactions {
     pub(crate) async fn run(self, storage: Storage, raft: Raft) {
         while !raft.is_stopped() {
             match self.step(&storage).await {
-                Ok(true) => tokio::time::sleep(PAUSE).await,
+                Ok(true) => tokio::time::sleep(self.0.tuning.compaction_pause).await,
                 Ok(false) => self.0.wake.notified().await,
                 // The same trouble stops the apply thread, and with it the member.
                 Err(error) => {
@@ -124,23 +126,31 @@ impl Compactions {
         }
         let Some(floor) = floor else { return Ok(false) };
         let begun = Instant::now();
-        let step = off_thread(move || compaction::step_towards(&target, floor)).await?;
-        self.lock().began.get_or_insert(begun);
+        let revisions = self.0.tuning.compaction_batch;
+        let step = off_thread(move || compaction::step_of(&target, floor, revisions)).await?;
         METERS.compaction.step.add(begun.elapsed().as_secs_f64() * 1e3);
         METERS.compaction.keys.inc_by(step.removed);
         if !step.more {
-            self.count_end();
             self.0.done.send_replace(Some(floor));
+            self.tell_finished(floor);
         }
         Ok(step.more)
     }
 
-    /// A compaction has done all that there was to do.
-    fn count_end(&self) {
-        let Some(began) = self.lock().began.take() else { return };
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        METERS.compaction.total.add(began.elapsed().as_secs_f64() * 1e3);
-        METERS.compaction.last.set(i64::try_from(now.as_secs()).unwrap_or(i64::MAX));
+    /// Told in etcd's words and counted, once for each compaction.
+    fn tell_finished(&self, floor: Revision) {
+        let (begun, hash) = {
+            let mut state = self.lock();
+            let hash = state.hashes.back().map(|hash| hash.hash);
+            (state.begun.take_if(|(to, _)| *to == floor), hash)
+        };
+        if let Some((_, begun)) = begun {
+            let (compact_revision, took) = (floor.get(), begun.elapsed());
+            let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+            METERS.compaction.total.add(took.as_secs_f64() * 1e3);
+            METERS.compaction.last.set(i64::try_from(now.as_secs()).unwrap_or(i64::MAX));
+            info!(compact_revision, ?took, hash, "finished scheduled compaction");
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -182,6 +182,21 @@ impl Space {
         Ok(())
     }
 
+    /// Gives back the space of what is gone if that is at least so much.
+    pub async fn defragment_at_start(&self, threshold_bytes: u64) {
+        let sizes = self.0.storage.sizes();
+        if sizes.on_disk.saturating_sub(sizes.in_use) < threshold_bytes {
+            info!(
+                "current-db-size-bytes" = sizes.on_disk,
+                "current-db-size-in-use-bytes" = sizes.in_use,
+                "bootstrap-defrag-threshold-bytes" = threshold_bytes,
+                "Skipping defragmentation"
+            );
+        } else if let Err(error) = self.defragment().await {
+            warn!(%error, "could not give back space at the start");
+        }
+    }
+
     /// Defragmentations under way.
     pub fn defragmentations(&self) -> i64 {
         self.0.defragmentations.load(Ordering::Relaxed)

@@ -16,7 +16,7 @@ use crate::{
     log::{self, Log, Meter, Writer},
     node::{
         CorruptionRules, Identity, Leases, Limits, Membership, MembershipRules, Node, Proposer,
-        Reader, Saver, Space, SpaceRules, StatusHandle,
+        Reader, Saver, Space, SpaceRules, StatusHandle, Tuning,
         answer::Answers,
         ask::Leader,
         background,
@@ -57,6 +57,7 @@ pub struct Options {
     pub timing: Timing,
     pub retention: Retention,
     pub limits: Limits,
+    pub tuning: Tuning,
     pub rules: MembershipRules,
     pub space: SpaceRules,
     pub corruption: CorruptionRules,
@@ -137,12 +138,12 @@ impl Running {
             outlet: Box::new(move |notice| announcer.announce(notice)),
             peers: peers.clone(),
             workers: options.workers.clone(),
+            slow_apply: options.tuning.slow_apply,
             in_force: told.authority.in_force.clone(),
             seed: options.seed,
         })
         .await?;
         gate.know(raft.participants());
-
         let handles = Handles::new(&options, &raft, &storage, hub, replies.clone(), &told);
         let _ = keeper.set(handles.keeper.clone());
         let (answers, version) = (handles.answers, options.version.clone());
@@ -151,7 +152,7 @@ impl Running {
         let members = told.members;
         ports.into_iter().for_each(|port| peers.serve(port, handler.clone()));
         options.founders.iter().for_each(|founder| set_addresses(&peers, founder));
-        raft.run(first_election);
+        raft.run(first_election.early(options.tuning.initial_election));
         let (introduction, timing) = (Introduction::new(&options, founders), options.timing);
         let watchman =
             Watchman::new(comparison, options.corruption, &handles.node, told.alarms.clone());

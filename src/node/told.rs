@@ -49,7 +49,7 @@ impl Told {
         let snapshot = storage.snapshot();
         let (members, members_now) = watch::channel(Arc::new(Members::read(&snapshot)?));
         let (alarms, alarms_now) = watch::channel(Arc::new(Alarms::read(&snapshot)?));
-        let compactions = Compactions::new(Head::read(&snapshot)?.floor);
+        let compactions = Compactions::new(Head::read(&snapshot)?.floor, options.tuning);
         let hashes = Hashes::new(storage.clone(), compactions.clone());
         let authority = Authority::new(options);
         let announcer = Announcer {

@@ -5,7 +5,10 @@
 //! one write to the store, then the watch hub, then those who wait for the index, then the outlet
 //! (replies, leases).
 
-use std::{io, time::Instant};
+use std::{
+    io,
+    time::{Duration, Instant},
+};
 
 use futures::{Stream, StreamExt};
 use openraft::{
@@ -15,6 +18,7 @@ use openraft::{
 };
 use prost::Message;
 use tokio::sync::{mpsc, oneshot};
+use tracing::{info, warn};
 
 use super::{
     applied::Applied,
@@ -91,6 +95,8 @@ pub(crate) struct Applier {
     pub(crate) in_force: InForce,
     pub(crate) gaps: Gaps,
     pub(crate) traced: Traced,
+    /// A batch that takes longer is logged.
+    pub(crate) slow: Duration,
 }
 
 /// What to do with entries that do not follow each other.
@@ -160,9 +166,10 @@ impl Applier {
         let spans = self.traced.apply(entries.iter().map(|entry| entry.id));
         let contents = entries.iter().map(|entry| (entry.id, content(entry)));
         let contents: Vec<(LogId, Content)> = contents.collect();
-        let metered = Metered::begin(&entries);
+        let (start, metered) = (Instant::now(), Metered::begin(&entries));
         let mut applied = self.machine.apply(entries).map_err(io::Error::other)?;
-        metered.end(&applied);
+        metered.end(&applied, self.slow);
+        self.tell_slow(start.elapsed(), &contents);
         self.hub.publish(applied.iter_mut().filter_map(watch_batch).collect());
         drop(spans);
         let outcomes = contents
@@ -175,6 +182,25 @@ impl Applier {
         // them.
         self.applied.advance(last.index);
         Ok(())
+    }
+
+    /// In etcd's words, but of a batch: its entries are written together.
+    fn tell_slow(&self, took: Duration, contents: &[(LogId, Content)]) {
+        let (Some((first, _)), Some((last, _))) = (contents.first(), contents.last()) else {
+            return;
+        };
+        if took > self.slow {
+            let request = format!("entries {} to {}", first.index, last.index);
+            let (expected_duration, prefix, response) = (self.slow, "", "");
+            warn!(
+                ?took,
+                ?expected_duration,
+                prefix,
+                request,
+                response,
+                "apply request took too long"
+            );
+        }
     }
 
     fn install(&mut self, import: storage::Import, position: &Position) -> io::Result<()> {
@@ -192,6 +218,11 @@ impl Applier {
         (self.outlet)(Notice::Replaced(id));
         self.applied.advance(id.index);
         METERS.snapshots.applying.dec();
+        info!(
+            incoming_leader_snapshot_index = id.index,
+            incoming_leader_snapshot_term = id.term,
+            "applied snapshot"
+        );
         Ok(())
     }
 }
@@ -375,6 +406,8 @@ impl RaftSnapshotBuilder<TypeConfig> for Flusher {
         let meta = snapshot_meta(&snapshot)?;
         let storage = self.storage.clone();
         storage::off_thread(move || storage.flush()).await.map_err(io::Error::other)?;
+        let snapshot_index = meta.last_log_id.as_ref().map(|id| id.index);
+        info!(snapshot_index, "saved snapshot");
         Ok(SnapshotOf::<TypeConfig, SnapshotData> {
             meta,
             snapshot: SnapshotData::Outgoing(snapshot),

@@ -32,11 +32,14 @@ impl Metered {
 
     /// Entries share the time of their batch: what is written with one write has no time of its
     /// own.
-    pub(super) fn end(self, applied: &[Applied]) {
+    pub(super) fn end(self, applied: &[Applied], slow: Duration) {
         let entries = u32::try_from(applied.len()).unwrap_or(u32::MAX).max(1);
         let took = self.begun.elapsed() / entries;
         for (operation, applied) in self.operations.into_iter().zip(applied) {
             count(operation, applied, took);
+        }
+        if took > slow {
+            METERS.operations.slow(entries);
         }
     }
 }

@@ -1,13 +1,20 @@
 //! Streams between members: TCP or Unix sockets of this machine, or whatever a simulation puts
 //! there.
 
-use std::{fmt, io, os::unix::fs::FileTypeExt, path::PathBuf, str::FromStr, sync::Arc};
+use std::{
+    fmt, io,
+    net::{IpAddr, SocketAddr},
+    os::unix::fs::FileTypeExt,
+    path::PathBuf,
+    str::FromStr,
+    sync::Arc,
+};
 
 use futures::future::BoxFuture;
 use rustls::{ClientConfig, ServerConfig};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::{TcpListener, TcpStream, UnixListener, UnixStream},
+    net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream},
 };
 
 /// Where a member listens for others.
@@ -108,6 +115,11 @@ pub trait Listener: Send + Sync {
     /// The next stream. Dropping the future loses none.
     fn accept(&mut self) -> BoxFuture<'_, io::Result<Stream>>;
 
+    /// The same, and where it comes from, if that has an address.
+    fn accept_from(&mut self) -> BoxFuture<'_, io::Result<(Stream, Option<SocketAddr>)>> {
+        Box::pin(async { Ok((self.accept().await?, None)) })
+    }
+
     /// Where it listens, with the port that the system chose for port 0.
     fn local(&self) -> io::Result<Address>;
 }
@@ -118,6 +130,8 @@ pub trait Listener: Send + Sync {
 pub struct Tls {
     pub client: Provider<ClientConfig>,
     pub server: Provider<ServerConfig>,
+    /// Hold a member that comes in to the addresses and names in its certificate.
+    pub check_address: bool,
 }
 
 pub type Provider<T> = Arc<dyn Fn() -> Arc<T> + Send + Sync>;
@@ -153,6 +167,76 @@ impl Network for Sockets {
     }
 }
 
+/// Connections that the kernel holds until they are accepted, as many as tokio has it hold.
+const BACKLOG: u32 = 1024;
+
+/// The same, as flags may ask for it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TunedSockets {
+    /// Others may listen on the same port.
+    pub shared_ports: bool,
+    /// Where connections to others come from, if to an address of the same kind.
+    pub from: Option<IpAddr>,
+}
+
+impl Network for TunedSockets {
+    fn dial<'a>(&'a self, address: &'a Address) -> BoxFuture<'a, io::Result<Stream>> {
+        let (Some(from), Address::Tcp { host, port }) = (self.from, address) else {
+            return Sockets.dial(address);
+        };
+        Box::pin(async move {
+            let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
+            for to in tokio::net::lookup_host((host.as_str(), *port)).await? {
+                match dial_from(from, to).await {
+                    Ok(stream) => return Ok(Box::new(prompt(stream)?) as Stream),
+                    Err(error) => last = error,
+                }
+            }
+            Err(last)
+        })
+    }
+
+    fn bind<'a>(&'a self, address: &'a Address) -> BoxFuture<'a, io::Result<Box<dyn Listener>>> {
+        let (true, Address::Tcp { host, port }) = (self.shared_ports, address) else {
+            return Sockets.bind(address);
+        };
+        Box::pin(async move {
+            let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
+            for address in tokio::net::lookup_host((host.as_str(), *port)).await? {
+                match listen_shared(address) {
+                    Ok(listener) => return Ok(Box::new(listener) as Box<dyn Listener>),
+                    Err(error) => last = error,
+                }
+            }
+            Err(last)
+        })
+    }
+}
+
+async fn dial_from(from: IpAddr, to: SocketAddr) -> io::Result<TcpStream> {
+    let socket = socket_for(to)?;
+    if from.is_ipv4() == to.is_ipv4() {
+        socket.bind(SocketAddr::new(from, 0))?;
+    }
+    socket.connect(to).await
+}
+
+fn socket_for(address: SocketAddr) -> io::Result<TcpSocket> {
+    match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4(),
+        SocketAddr::V6(_) => TcpSocket::new_v6(),
+    }
+}
+
+/// Listens on a port on which others may listen as well.
+pub fn listen_shared(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = socket_for(address)?;
+    socket.set_reuseaddr(true)?;
+    socket.set_reuseport(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
 /// Votes and heartbeats must not wait for an acknowledgement of the bytes before them.
 fn prompt(stream: TcpStream) -> io::Result<TcpStream> {
     stream.set_nodelay(true)?;
@@ -164,6 +248,13 @@ impl Listener for TcpListener {
         Box::pin(async {
             let (stream, _) = TcpListener::accept(self).await?;
             Ok(Box::new(prompt(stream)?) as Stream)
+        })
+    }
+
+    fn accept_from(&mut self) -> BoxFuture<'_, io::Result<(Stream, Option<SocketAddr>)>> {
+        Box::pin(async {
+            let (stream, from) = TcpListener::accept(self).await?;
+            Ok((Box::new(prompt(stream)?) as Stream, Some(from)))
         })
     }
 
@@ -246,6 +337,17 @@ mod tests {
         check("http://:2380", "needs a host");
         check("http://a/b:2380", "needs a host");
         check("unix://", "no socket");
+    }
+
+    #[tokio::test]
+    async fn connections_come_from_the_address_that_is_asked_for() {
+        let mut listener = Sockets.bind(&tcp("127.0.0.1", 0)).await.unwrap();
+        let address = listener.local().unwrap();
+        let from = Some(IpAddr::from([127, 0, 0, 2]));
+        let sockets = TunedSockets { from, ..TunedSockets::default() };
+        let (dialled, accepted) = tokio::join!(sockets.dial(&address), listener.accept_from());
+        dialled.unwrap();
+        assert_eq!(accepted.unwrap().1.map(|it| it.ip()), from);
     }
 
     #[tokio::test]

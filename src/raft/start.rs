@@ -44,6 +44,8 @@ pub struct Parts {
     pub in_force: InForce,
     pub peers: Peers,
     pub workers: Workers,
+    /// Applying a batch that takes longer is logged.
+    pub slow_apply: Duration,
     /// Of the randomness in elections.
     pub seed: u64,
 }
@@ -95,6 +97,7 @@ impl Raft {
             in_force: parts.in_force,
             gaps: Gaps::Refused,
             traced: traced.clone(),
+            slow: parts.slow_apply,
         };
         applier.catch_up(&parts.log)?;
         let (_, membership) = open_position(applier.machine.position().clone())?;
@@ -143,7 +146,7 @@ impl Raft {
         let incoming = Incoming::new(raft.clone(), heard.clone(), parts.storage);
         let mut random = StdRng::seed_from_u64(parts.seed);
         let after = (parts.timing.heartbeat * 3).mul_f64(random.random_range(0.0..1.0));
-        let first = FirstElection { heard, after, seed: random.random() };
+        let first = FirstElection { heard, after, only_alone: false, seed: random.random() };
         Ok((raft, incoming, first))
     }
 
@@ -164,12 +167,23 @@ pub struct FirstElection {
     /// Random, so that members that start together do not take each other's votes; short beside an
     /// election timeout.
     after: Duration,
+    /// Not where others may lead.
+    only_alone: bool,
     /// What else is random in Raft follows from it.
     seed: u64,
 }
 
 impl FirstElection {
+    /// With `early` false, leaves it to the election timeout unless there is nobody else to hear
+    /// from.
+    pub fn early(self, early: bool) -> FirstElection {
+        FirstElection { only_alone: !early, ..self }
+    }
+
     async fn hold(self, raft: Raft) {
+        if self.only_alone && raft.participants().borrow().len() > 1 {
+            return;
+        }
         tokio::time::sleep(self.after).await;
         let leads = raft.0.leader.borrow().is_some();
         if self.heard.last().is_none() && !leads && raft.is_voter() {

@@ -116,7 +116,7 @@ fn resource(to: Destination) -> Resource {
     let id = to.instance_id.map(|id| KeyValue::new("service.instance.id", id));
     Resource::builder()
         .with_service_name(to.service_name)
-        .with_attribute(KeyValue::new("service.version", crate::telemetry::VERSION))
+        .with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")))
         .with_attribute(KeyValue::new("member.name", to.member))
         .with_attributes(id)
         .build()

@@ -1,22 +1,21 @@
-//! One log line: `{"level":…,"ts":…,"caller":…,"msg":…, fields…}`.
+//! One log line: `{"level":…,"ts":…,"caller":…,"msg":…, fields…}`, or the same for a console.
 
 use std::{fmt, path::Path};
 
+use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
 use tracing::{
     Event, Level, Subscriber,
     field::{Field, Visit},
 };
 use tracing_subscriber::{
-    fmt::{
-        FmtContext, FormatEvent, FormatFields, FormattedFields,
-        format::Writer,
-        time::{FormatTime, SystemTime},
-    },
+    fmt::{FmtContext, FormatEvent, FormatFields, FormattedFields, format::Writer},
     registry::LookupSpan,
 };
 
-pub(crate) struct LineFormat;
+use super::Format;
+
+pub(crate) struct LineFormat(pub(crate) Format);
 
 impl<S, N> FormatEvent<S, N> for LineFormat
 where
@@ -46,12 +45,13 @@ where
             _ => metadata.target().to_owned(),
         };
         let level = level_name(*metadata.level());
-        writer.write_str(&line(level, &now(), &caller, &fields.message, &fields.others))
+        writer.write_str(&line(self.0, level, &now(), &caller, &fields.message, &fields.others))
     }
 }
 
 /// The line with its line feed.
 pub(crate) fn line(
+    format: Format,
     level: &str,
     timestamp: &str,
     caller: &str,
@@ -59,25 +59,38 @@ pub(crate) fn line(
     fields: &Map<String, Value>,
 ) -> String {
     let quoted = |text: &str| Value::from(text).to_string();
-    let mut line = format!(
-        r#"{{"level":"{level}","ts":"{timestamp}","caller":{},"msg":{}"#,
-        quoted(caller),
-        quoted(message)
-    );
-    for (name, value) in fields {
-        line.push_str(&format!(",{}:{value}", quoted(name)));
+    let mut line = match format {
+        Format::Json => format!(
+            r#"{{"level":"{level}","ts":"{timestamp}","caller":{},"msg":{}"#,
+            quoted(caller),
+            quoted(message)
+        ),
+        Format::Console => format!("{timestamp}\t{level}\t{caller}\t{message}"),
+    };
+    for (position, (name, value)) in fields.iter().enumerate() {
+        let name = quoted(name);
+        line.push_str(&match (format, position) {
+            (Format::Json, _) => format!(",{name}:{value}"),
+            (Format::Console, 0) => format!("\t{{{name}: {value}"),
+            (Format::Console, _) => format!(", {name}: {value}"),
+        });
     }
-    line.push_str("}\n");
+    if format == Format::Json || !fields.is_empty() {
+        line.push('}');
+    }
+    line.push('\n');
     line
 }
 
-/// In UTC with microseconds: `2026-01-02T15:04:05.999999Z`.
+/// The time of a line that is written now.
 pub(crate) fn now() -> String {
-    let mut text = String::new();
-    match SystemTime.format_time(&mut Writer::new(&mut text)) {
-        Ok(()) => text,
-        Err(fmt::Error) => "1970-01-01T00:00:00Z".to_owned(),
-    }
+    written(Some(std::time::SystemTime::now()))
+}
+
+/// In UTC with microseconds: `2026-01-02T15:04:05.999999Z`. `None` is a time before all clocks.
+pub(crate) fn written(time: Option<std::time::SystemTime>) -> String {
+    let time = time.unwrap_or(std::time::SystemTime::UNIX_EPOCH);
+    DateTime::<Utc>::from(time).format("%Y-%m-%dT%H:%M:%S%.6fZ").to_string()
 }
 
 /// File and line as zap has them: the last folder, the file, the line.
@@ -92,7 +105,7 @@ pub(crate) fn caller(file: &str, line: u32) -> String {
     format!("{folder}/{}:{line}", name(path.file_name()))
 }
 
-fn level_name(level: Level) -> &'static str {
+pub(crate) fn level_name(level: Level) -> &'static str {
     match level {
         Level::ERROR => "error",
         Level::WARN => "warn",

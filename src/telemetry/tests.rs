@@ -24,7 +24,7 @@ impl std::io::Write for Lines {
 fn written(level: Level, log: impl FnOnce()) -> Vec<String> {
     let lines = Lines::default();
     let writer = lines.clone();
-    tracing::subscriber::with_default(subscriber(level, move || writer.clone()), log);
+    tracing::subscriber::with_default(subscriber(level, Format::Json, move || writer.clone()), log);
     let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
     text.lines().map(str::to_owned).collect()
 }
@@ -48,6 +48,37 @@ fn a_line_has_the_shape_of_zaps() {
     let caller = value["caller"].as_str().unwrap();
     let line = caller.strip_prefix("telemetry/tests.rs:").unwrap();
     assert!(line.parse::<u32>().is_ok(), "{caller}");
+}
+
+#[test]
+fn a_console_gets_the_same_in_columns() {
+    let mut fields = Map::new();
+    let line = |fields: &Map<String, Value>| {
+        line::line(Format::Console, "info", "now", "a/b.rs:1", "hello", fields)
+    };
+    assert_eq!(line(&fields), "now\tinfo\ta/b.rs:1\thello\n");
+    fields.insert("a".to_owned(), 1.into());
+    fields.insert("b".to_owned(), "x".into());
+    assert_eq!(line(&fields), "now\tinfo\ta/b.rs:1\thello\t{\"a\": 1, \"b\": \"x\"}\n");
+}
+
+#[test]
+fn levels_have_zaps_names() {
+    assert_eq!(Level::parse(""), Some(Level::Info));
+    assert_eq!(Level::parse("WARN"), Some(Level::Warn));
+    assert_eq!(Level::parse("panic"), Some(Level::Fatal));
+    assert_eq!(Level::parse("loud"), None);
+}
+
+#[test]
+fn an_output_that_cannot_be_opened_is_named() {
+    let outputs = vec![Output::File("/no/such/file".into())];
+    let options = Options { level: Level::Info, format: Format::Json, outputs };
+    let error = Sinks::open(&options).err().unwrap().to_string();
+    assert_eq!(
+        error,
+        "open sink \"/no/such/file\": open /no/such/file: No such file or directory (os error 2)"
+    );
 }
 
 #[test]
@@ -101,7 +132,9 @@ fn callers_are_the_last_folder_and_the_file() {
 fn a_panic_anywhere_is_a_fatal_line_and_ends_the_process() {
     const CHILD: &str = "ORRERY_TEST_PANICS";
     if std::env::var_os(CHILD).is_some() {
-        start(Level::Fatal, None);
+        let options =
+            Options { level: Level::Fatal, format: Format::Json, outputs: vec![Output::Stderr] };
+        start(&options, None).unwrap();
         let _ = std::thread::spawn(|| panic!("boom {}", 7)).join();
         println!("still there");
         return;

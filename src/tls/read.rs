@@ -85,6 +85,14 @@ fn bytes(flag: &'static str, path: &Path) -> Result<Vec<u8>, Error> {
     })
 }
 
+/// What the operating system says, without its number and as a part of a sentence.
+pub(crate) fn reason(error: &io::Error) -> String {
+    let text = error.to_string();
+    let text = text.split(" (os error").next().unwrap_or_default();
+    let (first, rest) = text.split_at(text.chars().next().map_or(0, char::len_utf8));
+    first.to_lowercase() + rest
+}
+
 fn content(flag: &'static str, path: &Path, what: String) -> Error {
     Error::Content { flag, path: PathBuf::from(path), what }
 }

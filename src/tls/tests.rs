@@ -33,7 +33,9 @@ impl Folder {
             trust: Trust::File(self.dir.path().join("ca.crt")),
             client_cert_auth: true,
             revoked: None,
-            versions: Versions::Both,
+            allowed: Allowed::All,
+            check_address: false,
+            protocol: Protocol::default(),
             flags: FlagNames::PEERS,
         }
     }
@@ -119,7 +121,8 @@ fn members_of_one_authority_talk_and_agree_on_a_protocol() {
         (Versions::Only12, &[b"http/1.1", b"h2"], b"h2"),
         (Versions::Only13, &[b"h2"], b"h2"),
     ] {
-        let server = ServerTls::load(&Files { versions, ..files.clone() }, CLIENT_PROTOCOLS);
+        let protocol = Protocol { versions, ..Protocol::default() };
+        let server = ServerTls::load(&Files { protocol, ..files.clone() }, CLIENT_PROTOCOLS);
         let client = ClientTls::load(&files, offered).unwrap();
         let (protocol, _) = handshake(&server.unwrap(), &client).unwrap();
         assert_eq!(protocol.as_deref(), Some(agreed), "{versions:?}");
@@ -160,7 +163,7 @@ fn automatic_certificates_are_made_once_and_peers_accept_them() {
     let make = |dir: &TempDir| {
         let dir = dir.path().join("fixtures/peer");
         let hosts = [HOST.to_owned()];
-        Files::automatic(&dir, &hosts, 1, Versions::Both, FlagNames::PEERS).unwrap()
+        Files::automatic(&dir, &hosts, 1, Protocol::default(), FlagNames::PEERS).unwrap()
     };
     let server = ServerTls::load(&make(&one), &[]).unwrap();
     let client = ClientTls::load(&make(&other), &[]).unwrap();
@@ -176,8 +179,8 @@ fn automatic_certificates_are_made_once_and_peers_accept_them() {
 fn a_client_that_trusts_an_automatic_certificate_checks_it() {
     let dir = TempDir::new().unwrap();
     let hosts = [HOST.to_owned()];
-    let versions = Versions::Both;
-    let automatic = Files::automatic(dir.path(), &hosts, 1, versions, FlagNames::CLIENTS).unwrap();
+    let protocol = Protocol::default();
+    let automatic = Files::automatic(dir.path(), &hosts, 1, protocol, FlagNames::CLIENTS).unwrap();
     let trust = Trust::File(automatic.shown.cert.clone());
     let client = ClientTls::load(&Files { trust, ..automatic.clone() }, &[]).unwrap();
     handshake(&ServerTls::load(&automatic, &[]).unwrap(), &client).unwrap();
@@ -231,6 +234,141 @@ fn a_revoked_certificate_is_refused() {
     assert!(error.contains("Revoked"), "{error}");
 }
 
+/// An authority is replaced while its old one is still trusted, then the old one goes.
+#[test]
+fn a_changed_authority_is_in_force_at_the_next_handshake() {
+    let (old, new) = (Folder::new(), Folder::new());
+    let trusted = old.dir.path().join("trusted.pem");
+    let authority = |folder: &Folder| std::fs::read_to_string(folder.dir.path().join("ca.crt"));
+    let (old_ca, new_ca) = (authority(&old).unwrap(), authority(&new).unwrap());
+    std::fs::write(&trusted, &old_ca).unwrap();
+    let trust = Trust::File(trusted.clone());
+    let files = Files { trust: trust.clone(), ..old.files(old.issue("peer", Usage::Both)) };
+    let renewed = Files { trust, ..new.files(new.issue("peer", Usage::Both)) };
+    let server = ServerTls::load(&files, &[]).unwrap();
+    let by_old = ClientTls::load(&files, &[]).unwrap();
+    let by_new = ClientTls::load(&renewed, &[]).unwrap();
+    handshake(&server, &by_old).unwrap();
+    assert!(handshake(&server, &by_new).is_err());
+
+    std::fs::write(&trusted, format!("{old_ca}{new_ca}")).unwrap();
+    handshake(&server, &by_old).unwrap();
+    handshake(&server, &by_new).unwrap();
+
+    for (from, to) in
+        [(&renewed.shown.cert, &files.shown.cert), (&renewed.shown.key, &files.shown.key)]
+    {
+        std::fs::copy(from, to).unwrap();
+    }
+    std::fs::write(&trusted, &new_ca).unwrap();
+    handshake(&server, &by_new).unwrap();
+    let stranger = old.files(old.issue("other", Usage::Both));
+    let stranger = Files { trust: files.trust.clone(), ..stranger };
+    let error = handshake(&server, &ClientTls::load(&stranger, &[]).unwrap()).unwrap_err();
+    assert!(error.starts_with("server: invalid peer certificate"), "{error}");
+}
+
+#[test]
+fn only_allowed_names_get_in_and_only_allowed_names_are_gone_to() {
+    let folder = Folder::new();
+    let (m1, m2) = (folder.issue("m1", Usage::Both), folder.issue("m2", Usage::Both));
+    let allowing = |pair: &Pair, names: &[&str]| Files {
+        allowed: Allowed::Names(names.iter().map(|name| (*name).to_owned()).collect()),
+        ..folder.files(pair.clone())
+    };
+    let (open1, open2) = (folder.files(m1.clone()), folder.files(m2.clone()));
+    let shake = |server: &Files, client: &Files| {
+        let server = ServerTls::load(server, &[]).unwrap();
+        handshake(&server, &ClientTls::load(client, &[]).unwrap())
+    };
+    shake(&allowing(&m1, &["m3", "m2"]), &open2).unwrap();
+    let error = shake(&allowing(&m1, &["m3"]), &open2).unwrap_err();
+    assert!(error.contains("client certificate authentication failed"), "{error}");
+    assert!(error.starts_with("server"), "{error}");
+    shake(&open1, &allowing(&m2, &["m1"])).unwrap();
+    let error = shake(&open1, &allowing(&m2, &["m3"])).unwrap_err();
+    assert!(error.starts_with("client"), "{error}");
+}
+
+#[test]
+fn only_certificates_for_allowed_hosts_get_in() {
+    let folder = Folder::new();
+    let hosts = [HOST.to_owned(), "*.example.com".to_owned()];
+    let pair = folder.authority.issue(folder.dir.path(), "m1", &hosts, Usage::Both).unwrap();
+    let client = folder.files(pair.clone());
+    for (allowed, gets_in) in [
+        (&["a.example.com"][..], true),
+        (&["other.com", "b.example.com"], true),
+        (&["127.0.0.1"], true),
+        (&["example.com"], false),
+        (&["127.0.0.2"], false),
+    ] {
+        let allowed = Allowed::Hosts(allowed.iter().map(|host| (*host).to_owned()).collect());
+        let server = Files { allowed: allowed.clone(), ..folder.files(pair.clone()) };
+        let server = ServerTls::load(&server, &[]).unwrap();
+        let shaken = handshake(&server, &ClientTls::load(&client, &[]).unwrap());
+        assert_eq!(shaken.is_ok(), gets_in, "{allowed:?}: {shaken:?}");
+    }
+}
+
+#[test]
+fn a_revoked_certificate_is_not_gone_to_either() {
+    let folder = Folder::new();
+    let (peer, other) = (folder.issue("peer", Usage::Both), folder.issue("other", Usage::Both));
+    let list = folder.dir.path().join("revoked.pem");
+    std::fs::write(&list, folder.revocation_list(&peer)).unwrap();
+    let careful = Files { revoked: Some(list), ..folder.files(other) };
+    let server = ServerTls::load(&folder.files(peer), &[]).unwrap();
+    let error = handshake(&server, &ClientTls::load(&careful, &[]).unwrap()).unwrap_err();
+    assert!(error.starts_with("client") && error.contains("Revoked"), "{error}");
+}
+
+#[test]
+fn suites_of_tls_12_are_chosen_by_gos_names() {
+    let suites = |names: &[&str]| {
+        Suites::parse(&names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>())
+    };
+    let folder = Folder::new();
+    let files = folder.files(folder.issue("peer", Usage::Both));
+    let with = |names: &[&str], versions: Versions| Files {
+        protocol: Protocol { versions, suites: suites(names).unwrap() },
+        ..files.clone()
+    };
+    let (one, other) =
+        ("TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256", "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305");
+    let shake = |server: &Files, client: &Files| {
+        let server = ServerTls::load(server, &[]).unwrap();
+        handshake(&server, &ClientTls::load(client, &[]).unwrap()).is_ok()
+    };
+    let only_12 = Versions::Only12;
+    assert!(shake(&with(&[one], only_12), &with(&[other, one], only_12)));
+    assert!(!shake(&with(&[one], only_12), &with(&[other], only_12)));
+    assert!(shake(&with(&[one], Versions::Both), &with(&[other], Versions::Both)), "TLS 1.3");
+    assert_eq!(
+        suites(&[one, "TLS_RSA_WITH_AES_128_CBC_SHA"]).unwrap_err(),
+        "TLS_RSA_WITH_AES_128_CBC_SHA"
+    );
+}
+
+#[test]
+fn a_pair_for_dialling_that_cannot_be_used_is_refused_by_the_server_too() {
+    let folder = Folder::new();
+    let missing = folder.dir.path().join("missing");
+    let dialling = Some(Pair { cert: missing.clone(), key: missing });
+    let files = Files { dialling, ..folder.files(folder.issue("peer", Usage::Both)) };
+    let error = ServerTls::load(&files, &[]).err().unwrap();
+    assert_eq!(error.about().as_deref(), Some("--peer-client-cert-file"));
+}
+
+#[test]
+fn a_common_name_is_read_out_of_a_certificate() {
+    use rustls::pki_types::{CertificateDer, pem::PemObject};
+    let folder = Folder::new();
+    let pair = folder.issue("alice", Usage::Client);
+    let certificate = CertificateDer::from_pem_file(&pair.cert).unwrap();
+    assert_eq!(x509::subject_name(&certificate).as_deref(), Some("alice"));
+}
+
 #[test]
 fn files_that_cannot_be_used_are_refused_by_flag_and_file() {
     let folder = Folder::new();
@@ -245,18 +383,18 @@ fn files_that_cannot_be_used_are_refused_by_flag_and_file() {
     };
     let trusting = |path: &PathBuf| Files { trust: Trust::File(path.clone()), ..good.clone() };
     let cases = [
-        (with(&missing, &peer.key), "--peer-cert-file", "missing: No such file"),
+        (with(&missing, &peer.key), "--peer-cert-file", "missing: no such file or directory"),
         (with(&empty, &peer.key), "--peer-cert-file", "empty: holds no certificate"),
-        (with(&peer.cert, &missing), "--peer-key-file", "missing: No such file"),
+        (with(&peer.cert, &missing), "--peer-key-file", "missing: no such file or directory"),
         (with(&peer.cert, &empty), "--peer-key-file", "empty: holds no private key"),
         (with(&peer.cert, &other.key), "--peer-cert-file", "other.key"),
-        (trusting(&missing), "--peer-trusted-ca-file", "missing: No such file"),
+        (trusting(&missing), "--peer-trusted-ca-file", "missing: no such file or directory"),
         (trusting(&empty), "--peer-trusted-ca-file", "empty: holds no certificate"),
         (Files { revoked: Some(empty.clone()), ..good.clone() }, "--peer-crl-file", "empty: "),
     ];
     for (files, flag, what) in cases {
         let Err(error) = ServerTls::load(&files, &[]) else { panic!("{flag} {what}") };
-        let error = error.to_string();
-        assert!(error.starts_with(flag) && error.contains(what), "{error}");
+        let error = format!("{error} {}", error.about().unwrap_or_default());
+        assert!(error.contains(flag) && error.contains(what), "{error}");
     }
 }

@@ -29,7 +29,7 @@ pub fn common_name(connection: &ServerConnection) -> Option<String> {
 }
 
 /// As in Go, of several names the last one counts.
-fn subject_name(certificate: &[u8]) -> Option<String> {
+pub(crate) fn subject_name(certificate: &[u8]) -> Option<String> {
     let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
     let name = certificate.subject().iter_common_name().last()?;
     Some(name.as_str().ok()?.to_owned())

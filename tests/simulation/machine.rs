@@ -14,6 +14,7 @@ use orrery::{
     log::{self, Fault, FaultyFiles, Files},
     node::{
         CorruptionRules, Identity, Limits, MembershipRules, Node, Options, Running, SpaceRules,
+        Tuning,
     },
     proto::etcdserverpb::Member,
     raft::{Retention, Timing, Workers},
@@ -202,6 +203,7 @@ impl Machine {
                 lease_ttl_min_secs: 1,
                 timeout: REQUEST_TIMEOUT,
             },
+            tuning: Tuning::default(),
             rules: MembershipRules { max_learners: 1, strict: true },
             space: SpaceRules {
                 quota_bytes: -1,

@@ -319,8 +319,10 @@ async fn a_huge_message_is_refused_and_its_connection_serves_on() {
     let url = format!("http://{}", listener.local_addr().unwrap());
     let shutdown = CancellationToken::new();
     let listener = crate::http::Listener::Tcp(listener);
+    let settings = crate::http::Connections::default();
+    let router = edge.router.clone();
     let serving =
-        tokio::spawn(crate::http::serve(listener, None, edge.router.clone(), shutdown.clone()));
+        tokio::spawn(crate::http::serve(listener, None, router, settings, shutdown.clone()));
     let channel = tonic::transport::Endpoint::from_shared(url).unwrap().connect().await.unwrap();
     let mut client = tonic_health::pb::health_client::HealthClient::new(channel);
     let huge = HealthCheckRequest { service: "x".repeat(100 << 20) };

@@ -17,6 +17,11 @@ pub(super) fn freshness(txn: &TxnRequest) -> Option<Freshness> {
     Some(if is_serializable { Freshness::Any } else { Freshness::Linearizable })
 }
 
+/// Whether the transaction is served from a view.
+pub(crate) fn is_read_only(txn: &TxnRequest) -> bool {
+    freshness(txn).is_some()
+}
+
 /// Reads single keys only.
 pub(super) fn is_short(txn: &TxnRequest) -> bool {
     let mut ranges = txn.success.iter().chain(&txn.failure).filter_map(range);

@@ -46,7 +46,8 @@ async fn start(tls: Option<TlsSource>) -> Running {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let shutdown = CancellationToken::new();
-    let serving = serve(Listener::Tcp(listener), tls, router(), shutdown.clone());
+    let serving =
+        serve(Listener::Tcp(listener), tls, router(), Connections::default(), shutdown.clone());
     Running { address, shutdown, task: tokio::spawn(serving) }
 }
 
@@ -211,13 +212,24 @@ async fn plain_text_on_a_tls_port_is_rejected_and_harms_nobody() {
     drop(silent);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_client_that_says_nothing_in_the_handshake_is_let_go() {
+    let (tls, _) = certificates();
+    let server = start(Some(tls)).await;
+    let mut silent = TcpStream::connect(server.address).await.unwrap();
+    let start = tokio::time::Instant::now();
+    assert_eq!(silent.read(&mut [0]).await.unwrap(), 0);
+    assert!(start.elapsed() >= TLS_HANDSHAKE_MAX);
+}
+
 #[tokio::test]
 async fn a_unix_socket_is_served_too() {
     let folder = tempfile::tempdir().unwrap();
     let path: &Path = &folder.path().join("socket");
     let listener = Listener::Unix(UnixListener::bind(path).unwrap());
     let shutdown = CancellationToken::new();
-    let serving = tokio::spawn(serve(listener, None, router(), shutdown.clone()));
+    let serving =
+        tokio::spawn(serve(listener, None, router(), Connections::default(), shutdown.clone()));
     check_page(&get(UnixStream::connect(path).await.unwrap(), "/page").await);
     shutdown.cancel();
     serving.await.unwrap();

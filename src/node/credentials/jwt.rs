@@ -28,7 +28,7 @@ pub struct Files {
 /// In etcd's words, where it has any.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("auth: invalid auth options (unknown sign-method {0:?})")]
+    #[error("auth: invalid auth options")]
     UnknownMethod(String),
     #[error("auth: sign-method {0} is not supported")]
     NotSupported(String),
@@ -36,10 +36,23 @@ pub enum Error {
     MissingKey,
     #[error("auth: public and private keys don't match")]
     KeyMismatch,
-    #[error("auth: invalid auth options ({path}: {error})", path = path.display())]
+    #[error("auth: invalid auth options")]
     Read { path: PathBuf, error: std::io::Error },
     #[error("auth: {path} holds no key for sign-method {method}", path = path.display())]
     Key { path: PathBuf, method: String },
+}
+
+impl Error {
+    /// What is wrong, where etcd's words do not say it.
+    pub fn about(&self) -> Option<String> {
+        match self {
+            Error::UnknownMethod(method) => Some(format!("unknown sign-method {method:?}")),
+            Error::Read { path, error } => Some(format!("{}: {error}", path.display())),
+            Error::NotSupported(_) | Error::MissingKey | Error::KeyMismatch | Error::Key { .. } => {
+                None
+            }
+        }
+    }
 }
 
 /// Makes tokens, unless there is a public key alone, and checks them.

@@ -39,6 +39,7 @@ impl StoreBuilder<TypeConfig, LogStore, ApplyHandle> for Builder {
             hub: WatchHub::new(storage.clone(), Revision::EMPTY_STORE),
             applied: Applied::default(),
             outlet: Box::new(drop),
+            slow: std::time::Duration::MAX,
             gaps: Gaps::Allowed,
             traced: Default::default(),
         };

@@ -1,6 +1,6 @@
 //! The peer port: who comes in, and who does not get further than the handshake.
 
-use std::{collections::BTreeMap, io, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::BytesMut;
 use tokio::{
@@ -19,7 +19,10 @@ use super::{
     pages, serve,
     wire::{self, Wire},
 };
-use crate::raft::network::{Listener, Stream};
+use crate::{
+    raft::network::{Listener, Stream},
+    tls::address,
+};
 
 /// Connections that have not said who they are yet. When one more comes, the oldest is closed:
 /// whoever keeps the port busy with silence does not keep members out.
@@ -48,15 +51,15 @@ pub(super) async fn run(
     loop {
         tokio::select! {
             () = shared.stop.cancelled() => return,
-            accepted = listener.accept() => match accepted {
-                Ok(stream) => {
+            accepted = listener.accept_from() => match accepted {
+                Ok((stream, from)) => {
                     if half_open.len() >= HALF_OPEN_MAX {
                         half_open.pop_first().inspect(|(_, oldest)| oldest.abort());
                     }
                     let (number, handler) = (accepted_count, Arc::clone(&handler));
                     let shared = Arc::clone(&shared);
                     let greeting = greetings.spawn(async move {
-                        (number, greet(&shared, stream, tls, &*handler).await)
+                        (number, greet(&shared, stream, from, tls, &*handler).await)
                     });
                     half_open.insert(number, greeting);
                     accepted_count += 1;
@@ -83,11 +86,21 @@ pub(super) async fn run(
 async fn greet(
     shared: &Shared,
     stream: Stream,
+    from: Option<SocketAddr>,
     tls: bool,
     handler: &dyn Handler,
 ) -> Option<Admitted> {
     let greeted = timeout(HANDSHAKE_TIMEOUT, async {
-        let stream = if tls { accept_tls(shared, stream).await? } else { stream };
+        let stream = match tls {
+            false => stream,
+            true => match accept_tls(shared, stream, from).await {
+                Ok(stream) => stream,
+                Err(error) => {
+                    tell_rejected(shared, from, &error);
+                    return Ok(None);
+                }
+            },
+        };
         hear(shared, stream, handler).await
     });
     let problem = match greeted.await {
@@ -101,10 +114,30 @@ async fn greet(
     None
 }
 
-async fn accept_tls(shared: &Shared, stream: Stream) -> io::Result<Stream> {
+/// In etcd's words.
+fn tell_rejected(shared: &Shared, from: Option<SocketAddr>, error: &io::Error) {
+    let remote_addr = from.map(|from| from.to_string()).unwrap_or_default();
+    // A port scan, or a probe of a load balancer.
+    if error.kind() == io::ErrorKind::UnexpectedEof {
+        debug!(remote_addr, %error, "rejected connection on peer endpoint");
+    } else if let Some(unsaid) = shared.strangers.allow() {
+        warn!(remote_addr, %error, unsaid, "rejected connection on peer endpoint");
+    }
+}
+
+async fn accept_tls(
+    shared: &Shared,
+    stream: Stream,
+    from: Option<SocketAddr>,
+) -> io::Result<Stream> {
     let no_tls = || io::Error::other("TLS is not configured");
-    let config = (shared.options.tls.as_ref().ok_or_else(no_tls)?.server)();
-    Ok(Box::new(TlsAcceptor::from(config).accept(stream).await?))
+    let tls = shared.options.tls.as_ref().ok_or_else(no_tls)?;
+    let stream = TlsAcceptor::from((tls.server)()).accept(stream).await?;
+    let shown = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+    if let (true, Some(certificate), Some(from)) = (tls.check_address, shown, from) {
+        address::check(certificate, from.ip()).await.map_err(io::Error::other)?;
+    }
+    Ok(Box::new(stream))
 }
 
 async fn hear(

@@ -34,7 +34,10 @@ pub(super) async fn send(
     start: SnapshotStart,
     chunks: impl Stream<Item = io::Result<Bytes>> + Send + Unpin,
 ) -> Result<SnapshotReply, PeerError> {
-    send_over(dialer.dial().await?, dialer.terms, start, chunks).await
+    let snapshot_index = start.last.as_ref().map(|last| last.index);
+    let reply = send_over(dialer.dial().await?, dialer.terms, start, chunks).await?;
+    tracing::info!(snapshot_index, remote_peer_id = %dialer.target, "sent database snapshot");
+    Ok(reply)
 }
 
 async fn send_over(

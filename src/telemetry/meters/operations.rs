@@ -9,9 +9,6 @@ use prometheus_client::{
 
 use super::{Histogram, Labels, from_1_ms};
 
-/// An entry that takes longer is slow: etcd's default of `--warning-apply-duration`.
-const SLOW: Duration = Duration::from_millis(100);
-
 /// What a request asks for, named as etcd names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {
@@ -73,9 +70,11 @@ impl Operations {
             vec![("version", "v3".to_owned()), op, ("success", success)]
         };
         self.applied.histogram(operation, succeeded, labels).observe(took);
-        if took > SLOW {
-            self.slow.inc();
-        }
+    }
+
+    /// So many entries took longer than `--warning-apply-duration`.
+    pub fn slow(&self, entries: u32) {
+        self.slow.inc_by(entries.into());
     }
 
     /// From the request to the answer of the group.

@@ -107,7 +107,8 @@ fn claims_must_make_sense() {
 fn keys_that_do_not_fit_are_refused_by_name() {
     #[track_caller]
     fn check(sign_method: &str, private: &str, public: &str, expected: &str) {
-        let error = Jwt::load(&files(sign_method, private, public)).unwrap_err().to_string();
+        let error = Jwt::load(&files(sign_method, private, public)).unwrap_err();
+        let error = format!("{error} ({})", error.about().unwrap_or_default());
         assert!(error.contains(expected), "{error}");
     }
     check("RS256", "", "", "auth: missing key data");

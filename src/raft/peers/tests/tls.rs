@@ -20,17 +20,25 @@ struct Authority {
 
 impl Authority {
     fn new() -> Authority {
+        let [authority] = Authority::for_hosts(["127.0.0.1"]);
+        authority
+    }
+
+    /// The same authority with a certificate for each of these hosts.
+    fn for_hosts<const N: usize>(hosts: [&str; N]) -> [Authority; N] {
         let mut params = CertificateParams::new(vec![]).unwrap();
         params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
         let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
-        let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
-        let leaf = params.signed_by(&key, &issuer).unwrap();
-        Authority {
-            root: issuer.der().clone(),
-            leaf: leaf.der().clone(),
-            key: PrivateKeyDer::try_from(key.serialize_der()).unwrap(),
-        }
+        hosts.map(|host| {
+            let key = KeyPair::generate().unwrap();
+            let params = CertificateParams::new(vec![host.to_owned()]).unwrap();
+            let leaf = params.signed_by(&key, &issuer).unwrap();
+            Authority {
+                root: issuer.der().clone(),
+                leaf: leaf.der().clone(),
+                key: PrivateKeyDer::try_from(key.serialize_der()).unwrap(),
+            }
+        })
     }
 
     /// Shows this authority's certificate and trusts those of `trusted`.
@@ -65,6 +73,7 @@ impl Authority {
         Tls {
             client: Arc::new(move || Arc::clone(&client)),
             server: Arc::new(move || Arc::clone(&server)),
+            check_address: true,
         }
     }
 }
@@ -119,6 +128,21 @@ async fn nobody_gets_in_with_another_certificate_or_none() {
 }
 
 #[tokio::test]
+async fn a_member_gets_in_only_from_where_its_certificate_says() {
+    let [here, elsewhere] = Authority::for_hosts(["127.0.0.1", "10.9.9.9"]);
+    let strict = start(1, here.tls()).await;
+    let lenient = start(2, Tls { check_address: false, ..here.tls() }).await;
+    let client = elsewhere.client(&here);
+    let stranger = Tls { client: Arc::new(move || Arc::clone(&client)), ..here.tls() };
+    let stranger = start(3, stranger).await;
+    stranger.meet(&lenient);
+    stranger.echo(&lenient).await;
+    stranger.meet(&strict);
+    let error = stranger.peers.call(strict.id, Bytes::new(), LONG).await.unwrap_err();
+    assert!(matches!(error, PeerError::Unreachable { .. }), "{error}");
+}
+
+#[tokio::test]
 async fn certificates_can_change_while_members_run() {
     let (before, after) = (Authority::new(), Authority::new());
     let client = Arc::new(ArcSwap::new(before.client(&before)));
@@ -128,6 +152,7 @@ async fn certificates_can_change_while_members_run() {
         Tls {
             client: Arc::new(move || client.load_full()),
             server: Arc::new(move || server.load_full()),
+            check_address: true,
         }
     };
     let (one, two) = (start(1, tls.clone()).await, start(2, tls).await);

@@ -1,10 +1,34 @@
-//! `--enable-distributed-tracing` and what goes with it.
+//! Settings of what a member does besides storing keys: checks, traces.
+
+use std::time::Duration;
 
 use super::{Error, raw::RawConfig};
 
 const SAMPLING_RATE_MAX: i64 = 1_000_000;
 
-/// Where traces go.
+/// When members compare what they hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CorruptionChecks {
+    pub at_start: bool,
+    pub period: Option<Duration>,
+    /// Of the hashes that compactions leave.
+    pub compaction_period: Option<Duration>,
+}
+
+pub(crate) fn corruption_checks(raw: &RawConfig) -> Result<CorruptionChecks, Error> {
+    let features = raw.features();
+    let period = raw.duration("corrupt-check-time");
+    let compaction_period = raw.duration("compact-hash-check-time");
+    if compaction_period.is_zero() {
+        return Err(Error::ZeroHashCheckTime);
+    }
+    Ok(CorruptionChecks {
+        at_start: features.initial_corrupt_check,
+        period: (!period.is_zero()).then_some(period),
+        compaction_period: features.compact_hash_check.then_some(compaction_period),
+    })
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tracing {
     /// Host and port of the collector.
@@ -15,8 +39,7 @@ pub struct Tracing {
     pub sampling_rate: u32,
 }
 
-/// `None` without tracing; what the other flags say is not looked at then, as in etcd.
-pub(super) fn check(raw: &RawConfig) -> Result<Option<Tracing>, Error> {
+pub(crate) fn tracing(raw: &RawConfig) -> Result<Option<Tracing>, Error> {
     if !raw.bool("enable-distributed-tracing") {
         return Ok(None);
     }

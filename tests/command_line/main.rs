@@ -1,6 +1,9 @@
 //! The binary as people and scripts meet it: what it prints, what it refuses, what it leaves
 //! behind.
 
+mod golden;
+mod refusals;
+
 use std::{
     io::{BufRead, BufReader, Read, Write},
     net::TcpStream,
@@ -14,6 +17,7 @@ use nix::{
     unistd::Pid,
 };
 use orrery::proto::etcdserverpb::{DowngradeRequest, maintenance_client::MaintenanceClient};
+use refusals::{only_line, refuses};
 use tempfile::TempDir;
 
 /// The binary in an empty directory, without variables of etcd's.
@@ -30,17 +34,6 @@ fn orrery(dir: &Path) -> Command {
 
 fn run(dir: &Path, arguments: &[&str]) -> Output {
     orrery(dir).args(arguments).output().unwrap()
-}
-
-/// Refused with exit status 1 and exactly that line, and nothing written.
-#[track_caller]
-fn refuses(arguments: &[&str], message: &str) {
-    let dir = TempDir::new().unwrap();
-    let output = run(dir.path(), arguments);
-    assert_eq!(String::from_utf8_lossy(&output.stderr), format!("orrery: {message}\n"));
-    assert_eq!(output.status.code(), Some(1), "{arguments:?}");
-    assert!(output.stdout.is_empty());
-    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "{arguments:?} wrote something");
 }
 
 /// Ports chosen by the system, so that nothing collides.
@@ -106,100 +99,104 @@ fn version_and_help_go_to_standard_output() {
 }
 
 #[test]
-fn a_wrong_command_line_is_refused_in_one_line_and_leaves_nothing() {
-    refuses(&["--no-such-flag=1"], "flag provided but not defined: --no-such-flag=1");
-    refuses(&["serve"], r#""serve" is not a valid flag"#);
-    refuses(
-        &["--election-timeout", "slow"],
-        r#"invalid value "slow" for --election-timeout: expected a whole number from 0 on"#,
-    );
-    refuses(
-        &["--listen-peer-urls", "127.0.0.1:2380"],
-        r#"--listen-peer-urls "127.0.0.1:2380": URL scheme must be http, https, unix, or unixs: 127.0.0.1:2380"#,
-    );
-    refuses(
-        &["--name", "a", "--initial-cluster", "b=http://localhost:2380"],
-        r#"--name "a": couldn't find local name "a" in the initial cluster configuration --initial-cluster="b=http://localhost:2380""#,
-    );
-    refuses(&["--config-file", "x.yml"], r#"--config-file="x.yml" is not supported yet"#);
-    refuses(
-        &["--cert-file", "no.crt", "--key-file", "no.key"],
-        "--cert-file no.crt: No such file or directory (os error 2)",
-    );
-}
-
-#[test]
-fn ways_to_found_a_cluster_that_exclude_each_other_are_refused_in_etcds_words() {
-    let many = "multiple discovery or bootstrap flags are set. Choose one of \"initial-cluster\", \
-                \"discovery-endpoints\" or \"discovery-srv\"";
-    refuses(&["--discovery-srv=x", "--initial-cluster=default=http://localhost:2380"], many);
-    refuses(
-        &["--discovery-token=t"],
-        "both --discovery-token and --discovery-endpoints must be set",
-    );
-    refuses(
-        &["--discovery-endpoints=a:1", "--discovery-token=t", "--initial-cluster-state=existing"],
-        "discovery URL should not be set when joining existing initial cluster",
-    );
-}
-
-#[test]
-fn a_port_that_is_taken_is_refused_and_leaves_nothing() {
-    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("http://{}", taken.local_addr().unwrap());
-    for flag in ["--listen-client-urls", "--listen-peer-urls", "--listen-metrics-urls"] {
-        let given = format!("{flag}={url}");
-        let reason = "cannot listen: Address already in use (os error 98)";
-        refuses(&[&ANYWHERE[..], &[&given]].concat(), &format!("{given}: {reason}"));
-    }
-}
-
-#[test]
-fn reserved_words_say_that_they_are_not_there_yet() {
-    for word in ["up", "verify", "down", "region", "chaos", "sla"] {
-        refuses(&[word, "--x"], &format!("{word}: not available yet"));
-    }
-}
-
-#[test]
-fn a_flag_and_its_variable_together_are_refused() {
-    let dir = TempDir::new().unwrap();
-    let output = orrery(dir.path()).args(["--name", "a"]).env("ETCD_NAME", "a").output().unwrap();
-    let line = String::from_utf8(output.stderr).unwrap();
-    assert!(line.contains(r#"environment variable "ETCD_NAME" is shadowed"#), "{line}");
-    assert_eq!((output.status.code(), line.lines().count()), (Some(1), 1));
-}
-
-#[test]
-fn data_of_etcd_is_refused_and_left_alone() {
-    let dir = TempDir::new().unwrap();
-    std::fs::create_dir_all(dir.path().join("data/member/wal")).unwrap();
-    let output = run(dir.path(), &["--data-dir", "data"]);
-    let line = String::from_utf8(output.stderr).unwrap();
-    assert!(line.contains("orrery snapshot restore"), "{line}");
-    assert_eq!(output.status.code(), Some(1));
-    assert_eq!(std::fs::read_dir(dir.path().join("data")).unwrap().count(), 1);
+fn a_port_can_be_shared_on_request() {
+    let (one, two) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let mut first = Member::start(one.path(), &["--socket-reuse-port"]);
+    let seen = first.wait_for("listening for clients");
+    let url = seen.last().unwrap()["url"].as_str().unwrap().to_owned();
+    let arguments = ["--socket-reuse-port", "--listen-client-urls", &url];
+    Member::start(two.path(), &arguments).wait_for("ready to serve client requests");
 }
 
 #[test]
 fn a_member_takes_its_directory_and_stops_when_asked() {
     for signal in [Signal::SIGTERM, Signal::SIGINT] {
         let dir = TempDir::new().unwrap();
-        let mut member = Member::start(dir.path(), &["--wal-dir", "elsewhere"]);
+        let mut member = Member::start(
+            dir.path(),
+            &["--wal-dir", "elsewhere", "--backend-bbolt-freelist-type", "array"],
+        );
         let seen = member.wait_for("starting member");
         assert_eq!(seen[0]["msg"], "flag has no effect here");
-        assert_eq!(seen[0]["about"], "--wal-dir");
+        assert_eq!(seen[0]["about"], "--backend-bbolt-freelist-type");
         assert_eq!(seen[0]["level"], "warn");
 
         let second = run(dir.path(), &ANYWHERE);
-        let line = String::from_utf8(second.stderr).unwrap();
-        assert_eq!(line, "orrery: --data-dir default.orrery is in use by another process\n");
+        let words = "--data-dir default.orrery is in use by another process";
+        assert_eq!(only_line(&second)["error"], words);
         assert_eq!(second.status.code(), Some(1));
+        member.wait_for("ready to serve client requests");
+        let segments = std::fs::read_dir(dir.path().join("elsewhere")).unwrap().count();
+        assert!(segments > 1, "the log is there");
 
         member.signal(signal);
         assert_eq!(member.child.wait().unwrap().code(), Some(0), "{signal}");
         assert!(dir.path().join("default.orrery/orrery.json").exists());
     }
+}
+
+/// From the start to the stop, with a request between.
+#[test]
+fn a_clean_run_has_no_line_at_error_level_and_each_line_has_zaps_form() {
+    let dir = TempDir::new().unwrap();
+    let config = dir.path().join("member.yml");
+    let text = "name: m1\nlog-level: debug\nlisten-client-urls: http://127.0.0.1:0\n\
+                advertise-client-urls: http://127.0.0.1:0\nlisten-peer-urls: http://127.0.0.1:0\n\
+                initial-advertise-peer-urls: http://127.0.0.1:0\n\
+                log-outputs: [stderr, logs/member.log]\n\
+                enable-log-rotation: true\n";
+    std::fs::write(&config, text).unwrap();
+    let mut command = orrery(dir.path());
+    let mut child =
+        command.arg("--config-file").arg(&config).stderr(Stdio::piped()).spawn().unwrap();
+    let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let mut member = Member { child, lines };
+    let mut seen = member.wait_for("ready to serve client requests");
+    member.signal(Signal::SIGTERM);
+    seen.extend(member.lines.by_ref().map(|line| {
+        let line = line.unwrap();
+        serde_json::from_str::<serde_json::Value>(&line).expect(&line)
+    }));
+    assert_eq!(member.child.wait().unwrap().code(), Some(0));
+    for line in &seen {
+        for field in ["level", "ts", "caller", "msg"] {
+            assert!(line[field].is_string(), "{field}: {line}");
+        }
+        assert!(["debug", "info", "warn"].contains(&line["level"].as_str().unwrap()), "{line}");
+    }
+    let said = |words: &str| seen.iter().any(|line| line["msg"] == words);
+    assert!(said("serving client traffic insecurely; this is strongly discouraged!"));
+    let file = std::fs::read_to_string(dir.path().join("logs/member.log")).unwrap();
+    assert_eq!(file.lines().count(), seen.len());
+}
+
+#[test]
+fn slow_requests_are_told_without_their_values() {
+    let dir = TempDir::new().unwrap();
+    let slow = ["--warning-unary-request-duration", "1ns", "--warning-apply-duration", "1ns"];
+    let mut member = Member::start(dir.path(), &slow);
+    let seen = member.wait_for("listening for clients");
+    let url = seen.last().unwrap()["url"].as_str().unwrap().to_owned();
+    member.wait_for("ready to serve client requests");
+    tokio::runtime::Runtime::new().unwrap().block_on(async {
+        let mut client = etcd_client::Client::connect([url], None).await.unwrap();
+        client.put("k", "secret", None).await.unwrap();
+        client.get("k", None).await.unwrap();
+    });
+    let seen = member.wait_for("request stats");
+    let put = seen.last().unwrap();
+    assert_eq!(put["level"], "warn");
+    assert_eq!(put["response type"], "/etcdserverpb.KV/Put");
+    assert_eq!(put["request count"], 1);
+    assert_eq!(put["request content"], r#"key:"k" value_size:6 "#);
+    assert!(put["remote"].as_str().unwrap().starts_with("127.0.0.1:"), "{put}");
+    let seen = member.wait_for("request stats");
+    let is_read = |line: &&serde_json::Value| line["prefix"] == "read-only range ";
+    let read = seen.iter().find(is_read).expect("the read is told as well");
+    assert_eq!(read["msg"], "apply request took too long");
+    assert_eq!(read["request"], r#"key:"k" "#);
+    assert_eq!(read["expected-duration"], "1ns");
+    assert!(read["response"].as_str().unwrap().starts_with("range_response_count:1 size:"));
 }
 
 /// What systemd hears of a service with `Type=notify`.
