@@ -139,6 +139,7 @@ mod tests {
         operations.register(&mut registry);
         operations.applied(Operation::Put, true, Duration::from_micros(150));
         operations.applied(Operation::Put, true, Duration::from_millis(101));
+        operations.slow(1);
         operations.requested(Operation::ClusterMemberAttrSet, false, Duration::from_secs(9));
         operations.read(false, Duration::from_nanos(1));
         let mut page = String::new();
