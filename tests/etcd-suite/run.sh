@@ -21,7 +21,8 @@ if [ ! -x "$suite" ]; then
 fi
 
 # The exceptions are ours.
-is_etcd=$("$server" --version | grep -q '^Orrery Version' || echo yes)
+is_etcd=yes
+case $("$server" --version) in *"Orrery Version"*) is_etcd= ;; esac
 
 work=$(mktemp -d -t orrery-etcd-suite-XXXXXX)
 trap 'rm -rf "$work"' EXIT
