@@ -10,6 +10,7 @@ mod metrics;
 mod process;
 mod serve;
 mod unmoved;
+mod unread;
 
 use std::sync::Arc;
 

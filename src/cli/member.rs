@@ -28,7 +28,10 @@ use crate::{
     proto::etcdserverpb::Member,
     raft::{
         Retention, Threads, Timing, Workers,
-        network::{Network, PeerUrl, Sockets, Tls as PeerTransport, TunedSockets, listen_shared},
+        network::{
+            Network, PeerUrl, Sockets, Tls as PeerTransport, TunedSockets, listen_shared,
+            remove_left_over,
+        },
         peers::fetch_members,
     },
     tls::{ClientTls, ServerTls},
@@ -212,6 +215,7 @@ async fn bind(
                 (with_port(&listen.url, local), http::Listener::Tcp(listener))
             }
             Address::Unix(path) => {
+                remove_left_over(path).await.with_context(taken)?;
                 let listener = UnixListener::bind(path).with_context(taken)?;
                 (listen.url.to_string(), http::Listener::Unix(listener))
             }

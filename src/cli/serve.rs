@@ -11,6 +11,7 @@ use serde_json::Map;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::mpsc,
+    time::Instant,
 };
 use tracing::{error, info, warn};
 
@@ -356,8 +357,11 @@ fn notify(state: &[NotifyState<'_>]) {
     }
 }
 
-/// Waits for a signal, then for the stop, then for neither: a second signal ends the process at
-/// once.
+/// Signals that come together are one: `timeout` and terminals tell a process and its group.
+const SAME_SIGNAL: Duration = Duration::from_secs(1);
+
+/// Waits for a signal, then for the stop, then for neither: a second signal, later than the first
+/// one, ends the process at once.
 async fn until_stopped<S: Future<Output = ()>>(
     mut signals: mpsc::Receiver<&'static str>,
     ended: impl Future<Output = ExitCode>,
@@ -368,9 +372,19 @@ async fn until_stopped<S: Future<Output = ()>>(
         code = ended => return code,
     }
     notify(&[NotifyState::Stopping]);
+    let first = Instant::now();
+    let second = async {
+        loop {
+            match signals.recv().await {
+                Some(signal) if first.elapsed() >= SAME_SIGNAL => break signal,
+                Some(_) => (),
+                None => std::future::pending().await,
+            }
+        }
+    };
     tokio::select! {
         () = stop() => ExitCode::SUCCESS,
-        Some(signal) = signals.recv() => {
+        signal = second => {
             warn!(signal, "received a second signal; ending at once");
             ExitCode::FAILURE
         }
@@ -383,19 +397,32 @@ mod tests {
 
     use super::*;
 
-    /// How a member that stops in the given way ends, after that many signals.
+    /// How a member that stops in the given way ends, after that many signals, two seconds apart.
     async fn ended(signals: usize, stops: bool, fails: bool) -> ExitCode {
         let (sender, receiver) = mpsc::channel(2);
-        for _ in 0..signals {
-            sender.send("SIGTERM").await.unwrap();
-        }
+        tokio::spawn(async move {
+            for _ in 0..signals {
+                sender.send("SIGTERM").await.unwrap();
+                tokio::time::sleep(Duration::from_secs(2)).await;
+            }
+            pending::<()>().await;
+        });
         let trouble =
             async move { if fails { ready(ExitCode::FAILURE).await } else { pending().await } };
         let stop = || async move { if stops { ready(()).await } else { pending().await } };
         until_stopped(receiver, trouble, stop).await
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
+    async fn signals_that_come_together_are_one() {
+        let (sender, receiver) = mpsc::channel(2);
+        sender.send("SIGTERM").await.unwrap();
+        sender.send("SIGTERM").await.unwrap();
+        let stop = || tokio::time::sleep(Duration::from_secs(5));
+        assert_eq!(until_stopped(receiver, pending(), stop).await, ExitCode::SUCCESS);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_signal_stops_a_second_one_ends_and_trouble_is_a_failure() {
         assert_eq!(ended(1, true, false).await, ExitCode::SUCCESS);
         assert_eq!(ended(2, false, false).await, ExitCode::FAILURE);

@@ -31,6 +31,7 @@ use tokio_rustls::LazyConfigAcceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::{Service, ServiceExt};
 
+use super::unread::ReadToEnd;
 use crate::{
     grpc::{CommonName, is_grpc},
     tls,
@@ -108,8 +109,10 @@ impl Service<Request<Incoming>> for Front {
     }
 
     fn call(&mut self, request: Request<Incoming>) -> RouteFuture<Infallible> {
-        let router = if is_grpc(&request) { &mut self.grpc } else { &mut self.pages };
-        router.call(request)
+        match is_grpc(&request) {
+            true => self.grpc.call(request),
+            false => self.pages.call(request.map(ReadToEnd::new)),
+        }
     }
 }
 
@@ -139,7 +142,7 @@ pub async fn serve(
             }
         }
     }
-    drop(listener);
+    listener.close();
     connections.close();
     if timeout(FINISH_MAX, connections.wait()).await.is_err() {
         tracing::warn!(connections = connections.len(), "cutting connections that do not finish");
@@ -164,6 +167,16 @@ impl Listener {
                 Ok(Socket::Tcp(socket, from))
             }
             Listener::Unix(listener) => Ok(Socket::Unix(listener.accept().await?.0)),
+        }
+    }
+
+    /// Takes no more connections. The file of a socket goes with it.
+    fn close(self) {
+        if let Listener::Unix(listener) = &self
+            && let Ok(address) = listener.local_addr()
+            && let Some(path) = address.as_pathname()
+        {
+            let _ = std::fs::remove_file(path); // gone already, or left for the next start
         }
     }
 }

@@ -5,7 +5,7 @@ use std::{
     fmt, io,
     net::{IpAddr, SocketAddr},
     os::unix::fs::FileTypeExt,
-    path::PathBuf,
+    path::{Path, PathBuf},
     str::FromStr,
     sync::Arc,
 };
@@ -287,7 +287,7 @@ impl Drop for UnixSocket {
 }
 
 /// A process that was killed leaves its socket's file, and nobody answers behind it.
-async fn remove_left_over(path: &PathBuf) -> io::Result<()> {
+pub(crate) async fn remove_left_over(path: &Path) -> io::Result<()> {
     let is_socket = tokio::fs::symlink_metadata(path).await.map(|it| it.file_type().is_socket());
     let unanswered = |error: io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
     if is_socket.unwrap_or(false) && UnixStream::connect(path).await.is_err_and(unanswered) {

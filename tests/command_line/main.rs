@@ -109,6 +109,22 @@ fn a_port_can_be_shared_on_request() {
 }
 
 #[test]
+fn the_file_of_a_socket_is_in_nobodys_way_after_a_stop_or_a_kill() {
+    let dir = TempDir::new().unwrap();
+    let socket = dir.path().join("clients:1");
+    let url = format!("unix://{}", socket.display());
+    let arguments = ["--listen-client-urls", &url];
+    for (signal, is_left) in [(Signal::SIGKILL, true), (Signal::SIGTERM, false)] {
+        let mut member = Member::start(dir.path(), &arguments);
+        member.wait_for("ready to serve client requests");
+        std::os::unix::net::UnixStream::connect(&socket).unwrap();
+        member.signal(signal);
+        member.child.wait().unwrap();
+        assert_eq!(socket.exists(), is_left, "{signal}");
+    }
+}
+
+#[test]
 fn a_member_takes_its_directory_and_stops_when_asked() {
     for signal in [Signal::SIGTERM, Signal::SIGINT] {
         let dir = TempDir::new().unwrap();

@@ -233,6 +233,7 @@ async fn a_unix_socket_is_served_too() {
     check_page(&get(UnixStream::connect(path).await.unwrap(), "/page").await);
     shutdown.cancel();
     serving.await.unwrap();
+    assert!(!path.exists());
 }
 
 #[tokio::test]
