@@ -147,5 +147,7 @@ fn let_in(credentials: &Credentials) -> LetIn {
 }
 
 fn gated(routes: Routes, gate: Gate) -> axum::Router {
+    // Each call has it twice, by clones of one pointer.
+    let gate = Arc::new(gate);
     routes.into_axum_router().layer(axum::middleware::from_fn_with_state(gate, gate::pass))
 }

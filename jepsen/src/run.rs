@@ -45,6 +45,15 @@ const RECORDS: usize = 2;
 /// Words in a member's log that no run may have.
 const PANICS: [&str; 4] = ["panicked at", "\"level\":\"panic\"", "\"level\":\"fatal\"", "SIGSEGV"];
 
+/// How a member says that it refuses to start, as it must when its files are damaged. That it does
+/// not run, without that reason, is noticed by itself.
+const REFUSED: &str = "\"msg\":\"failed to start\"";
+
+/// Whether a line of a log may not be there.
+fn is_bad(line: &str) -> bool {
+    PANICS.iter().any(|word| line.contains(word)) && !line.contains(REFUSED)
+}
+
 /// What to run.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -284,7 +293,7 @@ fn examine(recorder: &Recorder, cluster: &mut Cluster) {
     for at in cluster.all() {
         let log = std::fs::read(cluster.log(at)).unwrap_or_default();
         let log = String::from_utf8_lossy(&log).into_owned();
-        let bad = log.lines().filter(|line| PANICS.iter().any(|word| line.contains(word)));
+        let bad = log.lines().filter(|line| is_bad(line));
         let bad: Vec<_> = bad.map(|line| (at, line.to_owned())).collect();
         let mut history = recorder.history();
         history.ending.panics.extend(bad);
@@ -327,5 +336,20 @@ fn note_recoveries(history: &mut History) {
             let failed = failed.count();
             fault.evidence = (failed > 0).then(|| format!("{failed} operations failed"));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_is_bad_and_a_refusal_to_start_is_not() {
+        assert!(is_bad(r#"{"level":"fatal","msg":"no data to send"}"#));
+        assert!(is_bad("thread 'main' panicked at src/main.rs:1:1:"));
+        assert!(!is_bad(
+            r#"{"level":"fatal","msg":"failed to start","error":"CURRENT corrupted"}"#
+        ));
+        assert!(!is_bad(r#"{"level":"info","msg":"ready to serve client requests"}"#));
     }
 }

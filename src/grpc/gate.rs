@@ -82,7 +82,6 @@ pub(crate) type LetIn =
 /// Resolves when a call must end, with the reason.
 type EndOfCall = Pin<Box<dyn Future<Output = Refusal> + Send>>;
 
-#[derive(Clone)]
 pub(crate) struct Gate {
     pub(crate) admission: Admission,
     pub(crate) limits: Limits,
@@ -93,7 +92,7 @@ pub(crate) struct Gate {
 }
 
 /// The middleware.
-pub(crate) async fn pass(State(gate): State<Gate>, request: Request, next: Next) -> Response {
+pub(crate) async fn pass(State(gate): State<Arc<Gate>>, request: Request, next: Next) -> Response {
     if !is_grpc(&request) {
         return (StatusCode::NOT_FOUND, "404 page not found\n").into_response();
     }
@@ -104,9 +103,9 @@ pub(crate) async fn pass(State(gate): State<Gate>, request: Request, next: Next)
 }
 
 impl Gate {
-    async fn call(&self, position: usize, request: Request, next: Next) -> Response {
+    async fn call(self: Arc<Self>, position: usize, request: Request, next: Next) -> Response {
         let method = &method::ALL[position];
-        let call = response::Call::start(self.metrics.clone(), position);
+        let call = response::Call::start(self.clone(), position);
         let version = request.headers().get("client-api-version");
         self.metrics.clients.count(version, method.kind.is_stream());
         if let Err(refusal) = self.admission.admit(method, request.headers()) {

@@ -2,6 +2,7 @@
 
 use std::{
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
     time::Instant,
 };
@@ -11,12 +12,11 @@ use http::HeaderMap;
 use hyper::body::{Body as HttpBody, Bytes, Frame, SizeHint};
 use tonic::{Code, Status};
 
-use super::{EndOfCall, Refusal, frames::Frames};
-use crate::grpc::Metrics;
+use super::{EndOfCall, Gate, Refusal, frames::Frames};
 
 /// A call under way. However it ends, it is counted as handled once.
 pub(super) struct Call {
-    metrics: Metrics,
+    gate: Arc<Gate>,
     position: usize,
     /// `Canceled` until something better is known: that is what a client does that goes away.
     code: Code,
@@ -24,11 +24,11 @@ pub(super) struct Call {
 }
 
 impl Call {
-    pub(super) fn start(metrics: Metrics, position: usize) -> Call {
-        let method = metrics.method(position);
+    pub(super) fn start(gate: Arc<Gate>, position: usize) -> Call {
+        let method = gate.metrics.method(position);
         method.started.inc();
         let begun = method.begin();
-        Call { metrics, position, code: Code::Cancelled, begun }
+        Call { gate, position, code: Code::Cancelled, begun }
     }
 
     /// Hands the answer on; the call ends with the last of its body.
@@ -46,7 +46,7 @@ impl Call {
 
 impl Drop for Call {
     fn drop(&mut self) {
-        let method = self.metrics.method(self.position);
+        let method = self.gate.metrics.method(self.position);
         method.handled(self.code).inc();
         method.end(self.begun);
     }
@@ -63,7 +63,8 @@ struct Answer {
 impl Answer {
     fn look_at(&mut self, frame: &Frame<Bytes>) {
         if let Some(chunk) = frame.data_ref() {
-            let Call { metrics, position, .. } = &self.call;
+            let Call { gate, position, .. } = &self.call;
+            let metrics = &gate.metrics;
             metrics.sent_bytes.inc_by(chunk.len() as u64);
             let messages = self.frames.lengths(chunk).count();
             metrics.method(*position).messages_sent.inc_by(messages as u64);
