@@ -27,6 +27,9 @@ step check make --no-print-directory check
 if command -v go >/dev/null; then
     step peers make --no-print-directory peers
 fi
+if [ -z "${PROMETHEUS:-}" ] && prometheus=$(tests/get-prometheus.sh); then
+    export PROMETHEUS=$prometheus
+fi
 # One build for everything: it makes the binary, too, which the Go tests then use.
 step tests cargo test --release --workspace --no-fail-fast
 # Builds for half a minute when the server's decoders have changed, in two when all is new.
