@@ -110,3 +110,26 @@ pub(crate) mod status {
         Status::from_error(error.into_inner())
     }
 }
+
+/// Nothing is told of calls.
+pub(crate) mod stats {
+    use std::{net::SocketAddr, time::Duration};
+
+    use axum::http::Extensions;
+
+    pub(crate) const KV: &str = "etcdserverpb.KV";
+
+    pub(crate) struct Call;
+
+    impl Call {
+        pub(crate) fn start(_: (&'static str, &'static str), _: Option<SocketAddr>) -> Call {
+            Call
+        }
+
+        pub(crate) fn end(self, _: Duration) {}
+    }
+
+    pub(crate) fn remote(_: &Extensions) -> Option<SocketAddr> {
+        None
+    }
+}

@@ -110,7 +110,7 @@ fn call(path: &str, body: &[u8], chunk_bytes: usize, limits: Limits) {
             Err(status) => status.into_http(),
         })
     });
-    let gated = from_fn_with_state(gate, gate::pass).layer(service);
+    let gated = from_fn_with_state(Arc::new(gate), gate::pass).layer(service);
     let _ = block_on(gated.oneshot(request));
 }
 
