@@ -22,23 +22,34 @@ use crate::{
 
 /// Refuses what an active alarm forbids: before all other checks, as in etcd.
 pub(super) fn check(alarms: &Alarms, operation: &Operation) -> Result<(), Rejection> {
-    if alarms.has(Kind::CORRUPT) && touches_the_store(operation) {
-        return Err(Rejection::Corrupt);
+    let (is_corrupt, is_full) = (alarms.has(Kind::CORRUPT), alarms.has(Kind::NO_SPACE));
+    // Nearly always, so that nobody looks through transactions in vain.
+    if !is_corrupt && !is_full {
+        return Ok(());
     }
-    if alarms.has(Kind::NO_SPACE) && takes_space(operation) {
-        return Err(Rejection::NoSpace);
+    match effect(operation) {
+        Effect::OutsideTheStore => Ok(()),
+        Effect::TakesSpace | Effect::TakesNoSpace if is_corrupt => Err(Rejection::Corrupt),
+        Effect::TakesSpace if is_full => Err(Rejection::NoSpace),
+        Effect::TakesSpace | Effect::TakesNoSpace => Ok(()),
     }
-    Ok(())
 }
 
-fn touches_the_store(operation: &Operation) -> bool {
+/// What an operation may do to keys and leases.
+enum Effect {
+    TakesSpace,
+    TakesNoSpace,
+    OutsideTheStore,
+}
+
+fn effect(operation: &Operation) -> Effect {
     match operation {
-        Operation::Put(_)
+        Operation::Put(_) | Operation::LeaseGrant(_) => Effect::TakesSpace,
+        Operation::Txn(txn) if txn_takes_space(txn) => Effect::TakesSpace,
+        Operation::Txn(_)
         | Operation::DeleteRange(_)
-        | Operation::Txn(_)
         | Operation::Compact(_)
-        | Operation::LeaseGrant(_)
-        | Operation::LeaseRevoke(_) => true,
+        | Operation::LeaseRevoke(_) => Effect::TakesNoSpace,
         Operation::LeaseCheckpoint(_)
         | Operation::Bootstrap(_)
         | Operation::MemberAdd(_)
@@ -61,40 +72,7 @@ fn touches_the_store(operation: &Operation) -> bool {
         | Operation::RoleAdd(_)
         | Operation::RoleDelete(_)
         | Operation::RoleGrantPermission(_)
-        | Operation::RoleRevokePermission(_) => false,
-    }
-}
-
-fn takes_space(operation: &Operation) -> bool {
-    match operation {
-        Operation::Put(_) | Operation::LeaseGrant(_) => true,
-        Operation::Txn(txn) => txn_takes_space(txn),
-        Operation::DeleteRange(_)
-        | Operation::Compact(_)
-        | Operation::LeaseRevoke(_)
-        | Operation::LeaseCheckpoint(_)
-        | Operation::Bootstrap(_)
-        | Operation::MemberAdd(_)
-        | Operation::MemberRemove(_)
-        | Operation::MemberUpdate(_)
-        | Operation::MemberPromote(_)
-        | Operation::MemberPublish(_)
-        | Operation::Alarm(_)
-        | Operation::ClusterVersionSet(_)
-        | Operation::DowngradeSet(_)
-        | Operation::ForceNewCluster(_)
-        | Operation::AuthEnable(_)
-        | Operation::AuthDisable(_)
-        | Operation::Authenticate(_)
-        | Operation::UserAdd(_)
-        | Operation::UserDelete(_)
-        | Operation::UserChangePassword(_)
-        | Operation::UserGrantRole(_)
-        | Operation::UserRevokeRole(_)
-        | Operation::RoleAdd(_)
-        | Operation::RoleDelete(_)
-        | Operation::RoleGrantPermission(_)
-        | Operation::RoleRevokePermission(_) => false,
+        | Operation::RoleRevokePermission(_) => Effect::OutsideTheStore,
     }
 }
 
