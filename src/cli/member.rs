@@ -433,7 +433,7 @@ fn options(
         },
         space: SpaceRules {
             quota_bytes: config.limits.quota_backend_bytes,
-            disk: Some(data_dir.path().to_owned()),
+            places: vec![data_dir.path().to_owned(), data_dir.log()],
             reserve_bytes: config.limits.disk_reserve_bytes,
             disarms_itself: config.limits.auto_disarm_nospace,
         },

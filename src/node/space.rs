@@ -37,8 +37,8 @@ use crate::{
 pub struct SpaceRules {
     /// etcd's quota-backend-bytes: no limit when negative.
     pub quota_bytes: i64,
-    /// Directory on the disk whose free space is watched; `None` for not at all.
-    pub disk: Option<PathBuf>,
+    /// Where the data is, and the log: the free space of their disks is watched.
+    pub places: Vec<PathBuf>,
     /// Free bytes that raise the alarm before anything fails; `None` for a part of the disk.
     pub reserve_bytes: Option<u64>,
     /// Deactivate this member's NOSPACE alarm once there is space again.
@@ -151,7 +151,7 @@ impl Space {
     /// The disk has too little room to rewrite the files, or fails.
     pub async fn defragment(&self) -> Result<(), Error> {
         let before = self.0.storage.sizes();
-        let path = self.0.rules.disk.clone().unwrap_or_default();
+        let path = self.0.rules.places.first().cloned().unwrap_or_default();
         info!(
             path = %path.display(),
             "current-db-size-bytes" = before.on_disk,
@@ -209,18 +209,20 @@ impl Space {
 
     /// Looks after the space until Raft has ended.
     pub(crate) async fn watch(self, raft: Raft) {
-        let mut disk = Disk::new(&self.0.rules);
+        let mut disks = Disk::all(&self.0.rules);
         let mut before = self.0.storage.sizes();
         // Bytes in use when space was last given back: as long as they are the same, there is no
         // more to give.
         let mut tried = None;
         while !raft.is_stopped() {
             tokio::time::sleep(TURN).await;
-            if let Some(mut watched) = disk.take() {
-                let look = move || (watched.look(), watched);
-                let (room, watched) = off_thread(look).await;
-                self.note_room(room, &watched);
-                disk = Some(watched);
+            disks = off_thread(move || {
+                disks.iter_mut().for_each(Disk::look);
+                disks
+            })
+            .await;
+            if let Some(fullest) = disks.iter().min_by_key(|disk| disk.room()) {
+                self.note_room(fullest);
             }
             let now = self.0.storage.sizes();
             let is_full = quota(self.0.rules.quota_bytes).is_some_and(|quota| now.on_disk >= quota);
@@ -235,9 +237,9 @@ impl Space {
         }
     }
 
-    fn note_room(&self, room: Room, disk: &Disk) {
+    fn note_room(&self, disk: &Disk) {
         let was_low = self.0.disk_is_low.load(Ordering::Relaxed);
-        let is_low = match room {
+        let is_low = match disk.room() {
             Room::Low => true,
             Room::Enough => false,
             Room::Between => was_low,
@@ -247,7 +249,8 @@ impl Space {
         }
         self.0.disk_is_low.store(is_low, Ordering::Relaxed);
         if is_low {
-            warn!(free_bytes = disk.free(), reserve_bytes = disk.reserve(), "disk is nearly full");
+            let (path, free_bytes) = (disk.dir().display(), disk.free());
+            warn!(%path, free_bytes, reserve_bytes = disk.reserve(), "disk is nearly full");
         } else {
             info!(free_bytes = disk.free(), "disk has room again");
         }
@@ -334,7 +337,7 @@ impl Space {
     }
 
     fn check_room_to_defragment(&self) -> Result<(), Error> {
-        let Some(dir) = &self.0.rules.disk else { return Ok(()) };
+        let Some(dir) = self.0.rules.places.first() else { return Ok(()) };
         let needed = self.0.storage.file_bytes();
         match disk::free_bytes(dir) {
             Ok(free) if free < needed => {

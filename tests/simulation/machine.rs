@@ -207,7 +207,7 @@ impl Machine {
             rules: MembershipRules { max_learners: 1, strict: true },
             space: SpaceRules {
                 quota_bytes: -1,
-                disk: None,
+                places: Vec::new(),
                 reserve_bytes: None,
                 disarms_itself: false,
             },
