@@ -107,13 +107,24 @@ struct RunArguments {
     out: PathBuf,
 }
 
+/// Nothing was found out, for a reason that is not the servers'.
+const HARNESS_FAILED: u8 = 3;
+
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(instead) => {
+            // Standard output or error is gone: so is whoever would read it.
+            let _ = instead.print();
+            // Its own status for a mistake is 2, which is a verdict here.
+            return if instead.use_stderr() { HARNESS_FAILED.into() } else { ExitCode::SUCCESS };
+        }
+    };
     match carry_out(arguments) {
         Ok(code) => code,
         Err(error) => {
             eprintln!("jepsen: {error:#}");
-            ExitCode::from(3)
+            HARNESS_FAILED.into()
         }
     }
 }

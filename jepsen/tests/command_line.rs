@@ -21,6 +21,14 @@ fn a_history_that_is_none_is_a_failure_of_the_harness() {
 fn names_that_do_not_exist_are_refused_with_those_that_do() {
     let output = jepsen(&["run", "--workload", "no-such"]);
     let text = String::from_utf8(output.stderr).unwrap();
-    assert!(!output.status.success());
+    // Not clap's 2, which says that a history could not be judged.
+    assert_eq!(output.status.code(), Some(3));
     assert!(text.contains("no-such") && text.contains("register"), "{text}");
+}
+
+#[test]
+fn who_asks_how_it_is_used_has_made_no_mistake() {
+    let output = jepsen(&["--help"]);
+    assert_eq!(output.status.code(), Some(0));
+    assert!(String::from_utf8(output.stdout).unwrap().contains("Exit status"));
 }
