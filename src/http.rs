@@ -2,6 +2,7 @@
 //! Prometheus over HTTP/1.1 or HTTP/2, with TLS and without.
 
 mod access;
+mod calls;
 mod debug;
 mod exposition;
 mod gateway;
@@ -9,6 +10,7 @@ mod health;
 mod metrics;
 mod process;
 mod serve;
+
 mod unmoved;
 mod unread;
 

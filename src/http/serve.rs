@@ -17,7 +17,7 @@ use axum::{
 };
 use hyper::body::Incoming;
 use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
+    rt::{TokioIo, TokioTimer},
     server::conn::auto::Builder,
     service::TowerToHyperService,
 };
@@ -31,7 +31,10 @@ use tokio_rustls::LazyConfigAcceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::{Service, ServiceExt};
 
-use super::unread::ReadToEnd;
+use super::{
+    calls::{Calls, Started},
+    unread::ReadToEnd,
+};
 use crate::{
     grpc::{CommonName, is_grpc},
     tls,
@@ -239,7 +242,9 @@ impl Server {
         from: Option<SocketAddr>,
         client: Option<CommonName>,
     ) {
-        let builder = protocols(self.settings);
+        let started = Started::default();
+        let builder = protocols(self.settings, started.clone());
+        let mut calls = Calls::new(started);
         let front = self.front.map_request(move |mut request: Request<Incoming>| {
             if let Some(from) = from {
                 request.extensions_mut().insert(ConnectInfo(from));
@@ -253,11 +258,11 @@ impl Server {
         let connection = builder.serve_connection_with_upgrades(TokioIo::new(socket), service);
         let mut connection = std::pin::pin!(connection);
         let outcome = tokio::select! {
-            outcome = connection.as_mut() => outcome,
+            outcome = calls.with(connection.as_mut()) => outcome,
             () = self.shutdown.cancelled() => {
                 connection.as_mut().graceful_shutdown();
                 tokio::select! {
-                    outcome = connection.as_mut() => outcome,
+                    outcome = calls.with(connection.as_mut()) => outcome,
                     () = self.cut.cancelled() => return,
                 }
             }
@@ -272,8 +277,8 @@ impl Server {
 const REJECTED: &str = "rejected connection on client endpoint";
 
 /// Whichever of HTTP/2 and HTTP/1.1 the client begins with.
-fn protocols(settings: Connections) -> Builder<TokioExecutor> {
-    let mut builder = Builder::new(TokioExecutor::new());
+fn protocols(settings: Connections, calls: Started) -> Builder<Started> {
+    let mut builder = Builder::new(calls);
     builder.http1().timer(TokioTimer::new());
     builder
         .http2()
