@@ -96,6 +96,7 @@ fn start(
     if config.memory_mlock {
         lock_memory().context("--memory-mlock")?;
     }
+    allow_files();
     // Reads FAILPOINTS; does nothing in a build without the feature.
     let _failures = fail::FailScenario::setup();
     warn_of_danger(&config);
@@ -129,6 +130,16 @@ fn traces(config: &Config) -> anyhow::Result<Option<Exporter>> {
 async fn send_the_rest(traces: Option<&Exporter>) {
     if let Some(traces) = traces {
         traces.stop().await;
+    }
+}
+
+/// Each client is a file. The limit that processes start with is often kept low for the sake of old
+/// programs; up to the other one a process may raise it by itself, as every program in Go does.
+fn allow_files() {
+    use nix::sys::resource::{Resource::RLIMIT_NOFILE, getrlimit, setrlimit};
+    let raised = getrlimit(RLIMIT_NOFILE).and_then(|(_, most)| setrlimit(RLIMIT_NOFILE, most, most));
+    if let Err(error) = raised {
+        warn!(%error, "cannot raise the limit of open files");
     }
 }
 

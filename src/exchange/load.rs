@@ -24,7 +24,7 @@ use crate::{
         Batch, Storage,
         tables::{MetaKey, Table},
     },
-    types::{ClusterId, KeyRange, LeaseId, LogId, MemberId, Revision, SubRevision},
+    types::{ClusterId, LeaseId, LogId, MemberId, Revision, SubRevision},
 };
 
 /// Bytes of rows that are written at once.
@@ -187,7 +187,7 @@ fn leases(database: &Database, batch: &mut Batch<'_>) -> Result<BTreeSet<LeaseId
 /// Which keys are attached to which lease follows from the keys.
 fn attach(storage: &Storage, head: Head, leases: &BTreeSet<LeaseId>) -> Result<(), Error> {
     let snapshot = storage.snapshot();
-    let mut live = Live::over(&snapshot, &KeyRange::From(Bytes::new()), head.revision)?;
+    let mut live = Live::over_all(&snapshot, head.revision)?;
     let (mut batch, mut count) = (snapshot.batch(), 0);
     while let Some(version) = live.step()? {
         let Some(id) = version.lease.filter(|id| leases.contains(id)) else { continue };

@@ -5,47 +5,47 @@
 use super::{Error, HashKv, Head, history, index::Live, transfer::etcd_key};
 use crate::{
     storage::{
-        self, Rows,
+        self, Rows, Snapshot,
         tables::{self, Table},
     },
-    types::{KeyRange, Revision, SubRevision},
+    types::{Revision, SubRevision},
 };
 
 /// etcd hashes the name of its bucket first.
 const BUCKET: &[u8] = b"key";
 
-pub(super) fn hash_kv(rows: &dyn Rows, head: Head, revision: i64) -> Result<HashKv, Error> {
+pub(super) fn hash_kv(snapshot: &Snapshot, head: Head, revision: i64) -> Result<HashKv, Error> {
     if revision < 0 {
         let hash = crc32c::crc32c(BUCKET);
         return Ok(HashKv { hash, compact_revision: head.floor, hash_revision: revision });
     }
-    hash_at(rows, head.floor, head.readable(revision)?, false)
+    hash_at(snapshot, head.floor, head.readable(revision)?, false)
 }
 
 /// The hash that a compaction at this revision leaves, when the store was compacted at `floor`
 /// before.
 pub(super) fn hash_before(
-    rows: &dyn Rows,
+    snapshot: &Snapshot,
     floor: Option<Revision>,
     at: Revision,
 ) -> Result<HashKv, Error> {
     // Of what is current, a compaction counts the deletions at its own revision, too.
-    let deletes = deletes_at(rows, at)?;
-    hash_at(rows, floor, at, deletes)
+    let deletes = deletes_at(snapshot, at)?;
+    hash_at(snapshot, floor, at, deletes)
 }
 
 /// The same at a revision that is there. `deletes`: etcd counts deletions to what is current then.
 fn hash_at(
-    rows: &dyn Rows,
+    snapshot: &Snapshot,
     floor: Option<Revision>,
     at: Revision,
     deletes: bool,
 ) -> Result<HashKv, Error> {
     let kept = match floor {
-        Some(floor) => kept_below(rows, floor, at, deletes)?,
+        Some(floor) => kept_below(snapshot, floor, at, deletes)?,
         None => Vec::new(),
     };
-    let hash = hash(rows, floor, at, &kept)?;
+    let hash = hash(snapshot, floor, at, &kept)?;
     Ok(HashKv { hash, compact_revision: floor, hash_revision: at.get() })
 }
 
@@ -54,14 +54,14 @@ fn hash_at(
 /// When nothing is current at `at`, etcd hashes whatever its compaction has left: what was current
 /// at the floor.
 fn kept_below(
-    rows: &dyn Rows,
+    snapshot: &Snapshot,
     floor: Revision,
     at: Revision,
     deletes: bool,
 ) -> Result<Vec<SubRevision>, storage::Error> {
-    let (mut kept, any) = current(rows, floor, at)?;
+    let (mut kept, any) = current(snapshot, floor, at)?;
     if !any && !deletes {
-        kept = current(rows, floor, floor)?.0;
+        kept = current(snapshot, floor, floor)?.0;
     }
     kept.sort_unstable();
     Ok(kept)
@@ -69,12 +69,11 @@ fn kept_below(
 
 /// Versions at or below the floor that are current at `at`, and whether any key exists then.
 fn current(
-    rows: &dyn Rows,
+    snapshot: &Snapshot,
     floor: Revision,
     at: Revision,
 ) -> Result<(Vec<SubRevision>, bool), storage::Error> {
-    let everything = KeyRange::From(Default::default());
-    let mut live = Live::over(rows, &everything, at)?;
+    let mut live = Live::over_all(snapshot, at)?;
     let (mut kept, mut any) = (Vec::new(), false);
     while let Some(version) = live.step()? {
         any = true;
@@ -86,8 +85,8 @@ fn current(
 }
 
 /// Whether a key was deleted at this revision.
-fn deletes_at(rows: &dyn Rows, at: Revision) -> Result<bool, storage::Error> {
-    let mut cursor = rows.cursor(Table::Revisions);
+fn deletes_at(snapshot: &Snapshot, at: Revision) -> Result<bool, storage::Error> {
+    let mut cursor = snapshot.cursor(Table::Revisions);
     cursor.seek(&tables::revision_key(SubRevision { main: at, sub: 0 }))?;
     while let Some((key, row)) = cursor.row() {
         if history::parse_key(key)?.main > at {
@@ -102,14 +101,14 @@ fn deletes_at(rows: &dyn Rows, at: Revision) -> Result<bool, storage::Error> {
 }
 
 fn hash(
-    rows: &dyn Rows,
+    snapshot: &Snapshot,
     floor: Option<Revision>,
     at: Revision,
     kept: &[SubRevision],
 ) -> Result<u32, storage::Error> {
     let mut hash = crc32c::crc32c(BUCKET);
     let mut kept = kept.iter().peekable();
-    let mut cursor = rows.cursor(Table::Revisions);
+    let mut cursor = snapshot.cursor_over_all(Table::Revisions);
     cursor.seek(&[])?;
     while let Some((key, row)) = cursor.row() {
         let revision = history::parse_key(key)?;

@@ -9,7 +9,7 @@ use super::history;
 use crate::{
     proto::mvccpb::KeyValue,
     storage::{
-        Cursor, Error, Rows,
+        Cursor, Error, Rows, Snapshot,
         tables::{self, Table, VersionRow},
     },
     types::{KeyRange, LeaseId, Revision, SubRevision},
@@ -134,6 +134,13 @@ impl<'a> Live<'a> {
         cursor.seek(&tables::escaped(start))?;
         let walk = Walk { cursor, end, at, key: Vec::new() };
         Ok(Live(Source::Many(Box::new(walk))))
+    }
+
+    /// All keys, for one pass that must not push out of memory what requests need.
+    pub fn over_all(snapshot: &'a Snapshot, at: Revision) -> Result<Live<'a>, Error> {
+        let mut cursor = snapshot.cursor_over_all(Table::Versions);
+        cursor.seek(&[])?;
+        Ok(Live(Source::Many(Box::new(Walk { cursor, end: None, at, key: Vec::new() }))))
     }
 
     /// The next key's version; [`Live::key`] says which key it is.

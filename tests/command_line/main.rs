@@ -54,8 +54,11 @@ struct Member {
 
 impl Member {
     fn start(dir: &Path, arguments: &[&str]) -> Member {
-        let mut child =
-            orrery(dir).args(ANYWHERE).args(arguments).stderr(Stdio::piped()).spawn().unwrap();
+        Member::spawn(orrery(dir).args(ANYWHERE).args(arguments))
+    }
+
+    fn spawn(command: &mut Command) -> Member {
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let lines = BufReader::new(child.stderr.take().unwrap()).lines();
         Member { child, lines }
     }
@@ -213,6 +216,19 @@ fn slow_requests_are_told_without_their_values() {
     assert_eq!(read["request"], r#"key:"k" "#);
     assert_eq!(read["expected-duration"], "1ns");
     assert!(read["response"].as_str().unwrap().starts_with("range_response_count:1 size:"));
+}
+
+#[test]
+fn a_member_may_open_as_many_files_as_the_system_lets_it() {
+    let dir = TempDir::new().unwrap();
+    let mut shell = Command::new("sh");
+    shell.current_dir(dir.path()).args(["-c", "ulimit -S -n 256 && exec \"$0\" \"$@\""]);
+    let mut member = Member::spawn(shell.arg(env!("CARGO_BIN_EXE_orrery")).args(ANYWHERE));
+    member.wait_for("ready to serve client requests");
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", member.child.id())).unwrap();
+    let files = limits.lines().find_map(|line| line.strip_prefix("Max open files")).unwrap();
+    let [now, most] = [0, 1].map(|at| files.split_whitespace().nth(at).unwrap());
+    assert!(now == most && now != "256", "{files}");
 }
 
 /// What systemd hears of a service with `Type=notify`.
