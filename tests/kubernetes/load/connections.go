@@ -153,7 +153,9 @@ func (h *holding) hold(ctx context.Context, s *setup, of server) ([]*held, error
 func (h *holding) light(ctx context.Context, w *world, open *open) ([]*held, error) {
 	var all []arrival
 	warm := leasePeriod
-	for _, one := range schedule(demand{nodes: h.nodes, duration: warm + h.window, seed: 1}) {
+	for _, one := range schedule(demand{
+		nodes: h.nodes, duration: warm + h.window, compact: h.window, seed: 1,
+	}) {
 		if one.verb == leaseUpdate || one.verb == consistentRead {
 			all = append(all, one)
 		}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -22,6 +23,7 @@ type plan struct {
 	maxPods, nodeBytes  int
 	resources, inFlight int
 	timeout, target     time.Duration
+	compact             time.Duration
 	seed                uint64
 }
 
@@ -41,6 +43,7 @@ func requestsMode(flags *flag.FlagSet) func(context.Context, *setup) error {
 	flags.IntVar(&p.inFlight, "in-flight", 10_000, "requests that may wait for answers at once")
 	flags.DurationVar(&p.timeout, "timeout", 10*time.Second, "for each request")
 	flags.DurationVar(&p.target, "target", 500*time.Millisecond, "p99 of lease updates that passes")
+	flags.DurationVar(&p.compact, "compact", 30*time.Second, "between compactions; a cluster has 5m")
 	flags.Uint64Var(&p.seed, "seed", 1, "of the schedule")
 	return func(ctx context.Context, s *setup) error {
 		for text := range strings.SplitSeq(*sizes, ",") {
@@ -52,6 +55,9 @@ func requestsMode(flags *flag.FlagSet) func(context.Context, *setup) error {
 		}
 		if p.resources < resources {
 			return fmt.Errorf("--resources: %d of them have load", resources)
+		}
+		if p.compact <= 0 {
+			return errors.New("--compact: there are compactions, from time to time")
 		}
 		return p.measure(ctx, s)
 	}
@@ -150,7 +156,10 @@ func (p *plan) probe(
 	ctx context.Context, s *setup, of server, nodes int, window time.Duration,
 ) (*outcome, error) {
 	stored := size{nodes, min(nodes*p.podsPerNode, p.maxPods), p.nodeBytes, p.resources}
-	all := schedule(demand{nodes, p.warm + window, p.resources, stored.pods, p.seed})
+	all := schedule(demand{
+		nodes: nodes, duration: p.warm + window, resources: p.resources, compact: p.compact,
+		pods: stored.pods, seed: p.seed,
+	})
 	births, deaths := 0, 0
 	for _, one := range all {
 		switch one.verb {

@@ -28,6 +28,9 @@ const (
 	eventsOfOneLease = 1000
 )
 
+// How often a step looks whether the one before it was taken, which is rarely not so.
+const stepPoll = 2 * time.Millisecond
+
 const compactKey = "compact_rev_key"
 
 var errGone = errors.New("the object is gone")
@@ -49,13 +52,13 @@ func (w *world) send(ctx context.Context, a arrival, also note) error {
 	case nodeStatus:
 		return w.update(ctx, server, nodes, a.subject)
 	case podCreate:
-		return w.create(ctx, server, a.subject)
+		return w.step(ctx, a, func(o *object) error { return w.create(ctx, server, o) })
 	case podBind, podStatus, podMark:
-		return w.update(ctx, server, pods, a.subject)
+		return w.step(ctx, a, func(o *object) error { return w.replace(ctx, server, pods, o) })
 	case podDelete:
-		return w.delete(ctx, server, a.subject)
+		return w.step(ctx, a, func(o *object) error { return w.delete(ctx, server, o) })
 	case podGet:
-		return get(ctx, server.clients[pods], w.objects[pods][a.subject].key)
+		return w.step(ctx, a, func(o *object) error { return get(ctx, server.clients[pods], o.key) })
 	case eventCreate:
 		return w.createEvent(ctx, server, also)
 	case sliceUpdate:
@@ -110,17 +113,35 @@ func stream(ctx context.Context, client *clientv3.Client, prefix string) (int, e
 	return objects, ctx.Err()
 }
 
-// update changes an object that nobody else has changed since, and tries again where somebody has.
+// update changes an object.
 func (w *world) update(ctx context.Context, server *apiServer, of, subject int) error {
 	o := &w.objects[of][subject]
-	if err := o.lock(ctx); err != nil {
-		return err
-	}
+	o.guard.Lock()
 	defer o.guard.Unlock()
 	return w.replace(ctx, server, of, o)
 }
 
+// step takes a step in the life of a pod, after the one before it.
+func (w *world) step(ctx context.Context, a arrival, take func(*object) error) error {
+	o := &w.objects[pods][a.subject]
+	o.guard.Lock()
+	for o.steps < a.step {
+		o.guard.Unlock()
+		if err := pause(ctx, stepPoll); err != nil {
+			return err
+		}
+		o.guard.Lock()
+	}
+	defer o.guard.Unlock()
+	o.steps++
+	return take(o)
+}
+
+// replace puts a new value where nobody else has changed the object, and tries again where somebody has.
 func (w *world) replace(ctx context.Context, server *apiServer, of int, o *object) error {
+	if o.revision == 0 {
+		return errGone
+	}
 	for {
 		options := kubernetes.PutOptions{GetOnFailure: true}
 		value := w.value(of, o.key)
@@ -140,48 +161,21 @@ func (w *world) replace(ctx context.Context, server *apiServer, of int, o *objec
 	}
 }
 
-// lock takes an object, once it has been created: a step in the life of a pod follows another.
-func (o *object) lock(ctx context.Context) error {
-	for {
-		o.guard.Lock()
-		if o.revision > 0 {
-			return nil
-		}
-		failed := o.revision < 0
-		o.guard.Unlock()
-		if failed {
-			return errGone
-		}
-		if err := pause(ctx, 5*time.Millisecond); err != nil {
-			return err
-		}
-	}
-}
-
-func (w *world) create(ctx context.Context, server *apiServer, subject int) error {
-	o := &w.objects[pods][subject]
-	o.guard.Lock()
-	defer o.guard.Unlock()
+func (w *world) create(ctx context.Context, server *apiServer, o *object) error {
 	value := w.value(pods, o.key)
 	done, err := server.clients[pods].OptimisticPut(ctx, o.key, value, 0, kubernetes.PutOptions{})
-	if err == nil && !done.Succeeded {
-		err = errors.New("the object is there")
-	}
 	if err != nil {
-		o.revision = -1
 		return err
+	}
+	if !done.Succeeded {
+		return errors.New("the object is there")
 	}
 	o.revision = done.Revision
 	w.resources[pods].changes.Add(1)
 	return nil
 }
 
-func (w *world) delete(ctx context.Context, server *apiServer, subject int) error {
-	o := &w.objects[pods][subject]
-	if err := o.lock(ctx); err != nil {
-		return err
-	}
-	defer o.guard.Unlock()
+func (w *world) delete(ctx context.Context, server *apiServer, o *object) error {
 	for {
 		options := kubernetes.DeleteOptions{GetOnFailure: true}
 		done, err := server.clients[pods].OptimisticDelete(ctx, o.key, o.revision, options)
@@ -189,7 +183,6 @@ func (w *world) delete(ctx context.Context, server *apiServer, subject int) erro
 		case err != nil:
 			return err
 		case done.Succeeded:
-			o.revision = -1
 			w.resources[pods].changes.Add(1)
 			return nil
 		case done.KV == nil:

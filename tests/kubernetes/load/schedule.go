@@ -67,8 +67,6 @@ const (
 	// What API servers compare with their caches: each lists all resources in some six minutes, and
 	// here it is the four biggest in turn.
 	listPeriod = 15 * time.Second
-	// In a cluster it is five minutes.
-	compactPeriod = 20 * time.Second
 )
 
 // One pod begins and one ends each second for so many nodes: of the cluster models in the reference
@@ -85,27 +83,29 @@ type arrival struct {
 	at      time.Duration
 	verb    verb
 	subject int
+	// Of what happens to one pod: the place, since each waits for the one before it, as controllers do.
+	step int
 }
 
 // What happens to a pod after it was created: 13 Txns and a Range from its birth to its end.
 var birth = []arrival{
-	{0, podCreate, 0},
-	{100 * time.Millisecond, podBind, 0},
-	{100 * time.Millisecond, eventCreate, 0},
-	{500 * time.Millisecond, podStatus, 0},
-	{700 * time.Millisecond, eventCreate, 0},
-	{900 * time.Millisecond, eventCreate, 0},
-	{1000 * time.Millisecond, eventCreate, 0},
-	{1500 * time.Millisecond, podStatus, 0},
-	{1700 * time.Millisecond, sliceUpdate, 0},
+	{0, podCreate, 0, 0},
+	{100 * time.Millisecond, podBind, 0, 1},
+	{100 * time.Millisecond, eventCreate, 0, 0},
+	{500 * time.Millisecond, podStatus, 0, 2},
+	{700 * time.Millisecond, eventCreate, 0, 0},
+	{900 * time.Millisecond, eventCreate, 0, 0},
+	{1000 * time.Millisecond, eventCreate, 0, 0},
+	{1500 * time.Millisecond, podStatus, 0, 3},
+	{1700 * time.Millisecond, sliceUpdate, 0, 0},
 }
 
 var death = []arrival{
-	{0, podGet, 0},
-	{50 * time.Millisecond, podMark, 0},
-	{150 * time.Millisecond, eventCreate, 0},
-	{1000 * time.Millisecond, podStatus, 0},
-	{1300 * time.Millisecond, podDelete, 0},
+	{0, podGet, 0, 0},
+	{50 * time.Millisecond, podMark, 0, 1},
+	{150 * time.Millisecond, eventCreate, 0, 0},
+	{1000 * time.Millisecond, podStatus, 0, 2},
+	{1300 * time.Millisecond, podDelete, 0, 3},
 }
 
 // How much of what: all that the schedule depends on.
@@ -114,6 +114,8 @@ type demand struct {
 	duration time.Duration
 	// Resources that each API server keeps.
 	resources int
+	// Between compactions.
+	compact time.Duration
 	// The pods that are there at the beginning; they are the first to end, and others are added.
 	pods int
 	seed uint64
@@ -123,11 +125,12 @@ type demand struct {
 func schedule(d demand) []arrival {
 	random := rand.New(rand.NewPCG(d.seed, 0))
 	var all []arrival
-	add := func(at time.Duration, v verb, subject int) {
+	step := func(at time.Duration, v verb, subject, step int) {
 		if at < d.duration {
-			all = append(all, arrival{at, v, subject})
+			all = append(all, arrival{at, v, subject, step})
 		}
 	}
+	add := func(at time.Duration, v verb, subject int) { step(at, v, subject, 0) }
 	for node := range d.nodes {
 		// Nodes keep their own time: some seconds have more renewals than others.
 		for at := phase(random, leasePeriod); at < d.duration; at += leasePeriod {
@@ -139,13 +142,13 @@ func schedule(d demand) []arrival {
 	}
 	perSecond := float64(d.nodes) / nodesPerPodEachSecond
 	for pod, at := range poisson(random, perSecond, d.duration) {
-		for _, step := range birth {
-			add(at+step.at, step.verb, d.pods+pod)
+		for _, of := range birth {
+			step(at+of.at, of.verb, d.pods+pod, of.step)
 		}
 	}
 	for pod, at := range poisson(random, perSecond, d.duration) {
-		for _, step := range death {
-			add(at+step.at, step.verb, pod)
+		for _, of := range death {
+			step(at+of.at, of.verb, pod, of.step)
 		}
 	}
 	reads := apiServers*readsOfAnAPIServer + float64(d.nodes)/nodesPerReadEachSecond
@@ -164,9 +167,9 @@ func schedule(d demand) []arrival {
 		for at := phase(random, masterLeasePeriod); at < d.duration; at += masterLeasePeriod {
 			add(at, masterLease, server)
 		}
-		// All try, and one wins.
-		first := compactPeriod/2 + phase(random, 100*time.Millisecond)
-		for at := first; at < d.duration; at += compactPeriod {
+		// All try, and one wins. Only from the second time on it knows how far to compact.
+		first := d.compact/6 + phase(random, 100*time.Millisecond)
+		for at := first; at < d.duration; at += d.compact {
 			add(at, compactTxn, server)
 		}
 	}

@@ -40,8 +40,10 @@ type size struct {
 type object struct {
 	guard sync.Mutex
 	key   string
-	// Zero until it was created, negative if that failed.
+	// Zero while it is not there.
 	revision int64
+	// How many steps of its life have been taken.
+	steps int
 }
 
 // resource is objects with one prefix.
