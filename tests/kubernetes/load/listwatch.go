@@ -49,6 +49,8 @@ type listed struct {
 	Watch  summary `json:"watch_delay"`
 	Lists  summary `json:"lists"`
 	CPU    float64 `json:"cpu_seconds"`
+	// Of the leader, which is asked, at the end.
+	Resident float64 `json:"resident_mib"`
 }
 
 func (l *listing) measure(ctx context.Context, s *setup) error {
@@ -103,9 +105,14 @@ func (l *listing) server(ctx context.Context, s *setup, of server) ([]*listed, e
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w%s", kind, err, c.logged())
 		}
-		fmt.Fprintf(os.Stderr, "%s, %s: watch p50 %s, p99 %s, max %s ms; %d lists, p50 %s ms\n", of.name,
-			kind, figure(one.Watch.P50), figure(one.Watch.P99), figure(one.Watch.Max), one.Lists.Count,
-			figure(one.Lists.P50))
+		used, err := c.members[leader].spent()
+		if err != nil {
+			return nil, err
+		}
+		one.Resident = mebibytes(used.resident)
+		fmt.Fprintf(os.Stderr, "%s, %s: watch p50 %s, p99 %s, max %s ms; %d lists, p50 %s ms; "+
+			"%.0f MiB\n", of.name, kind, figure(one.Watch.P50), figure(one.Watch.P99),
+			figure(one.Watch.Max), one.Lists.Count, figure(one.Lists.P50), one.Resident)
 		all = append(all, one)
 	}
 	return all, nil
@@ -274,6 +281,7 @@ func printListed(all []*listed) {
 			add("list p50, ms", func(one *listed) float64 { return one.Lists.P50 })
 		}
 		add("CPU seconds, all members", func(one *listed) float64 { return one.CPU })
+		add("RSS of the leader, MiB", func(one *listed) float64 { return one.Resident })
 		t.print(os.Stdout)
 	}
 }

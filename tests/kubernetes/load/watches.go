@@ -117,6 +117,9 @@ func (w *watches) settle(ctx context.Context, world *world) error {
 	for at := range w.received {
 		for of := range w.received[at] {
 			for of != events && w.received[at][of].Load() < world.resources[of].changes.Load() {
+				if err := w.failure(); err != nil {
+					return err
+				}
 				if pause(ctx, 10*time.Millisecond) != nil {
 					return fmt.Errorf("a watch of %s has %d of %d changes", prefixes[of],
 						w.received[at][of].Load(), world.resources[of].changes.Load())
@@ -124,10 +127,14 @@ func (w *watches) settle(ctx context.Context, world *world) error {
 			}
 		}
 	}
+	return w.failure()
+}
+
+func (w *watches) failure() error {
 	w.guard.Lock()
 	defer w.guard.Unlock()
-	if len(w.failures) > 0 {
-		return fmt.Errorf("%d watches failed, the first so: %w", len(w.failures), w.failures[0])
+	if len(w.failures) == 0 {
+		return nil
 	}
-	return nil
+	return fmt.Errorf("%d faults of watches, the first: %w", len(w.failures), w.failures[0])
 }
