@@ -5,7 +5,7 @@
 # ETCD: the etcd to compare answers with, instead of the one that is built.
 # SECONDS, SEED: how long random programs are run, and the first of them.
 # TESTS: which of etcd's own tests, as `go test -run` takes it.
-# LOAD: flags for the programs that measure what Kubernetes asks, and RESULTS: a file for their figures.
+# LOAD: flags for what measures the load of Kubernetes, RESULTS: a file for its figures.
 
 PEERS = $$(tests/interop/build-peers.sh)
 CLUSTER_TEST = cargo test --release --test cluster --
@@ -42,13 +42,13 @@ etcd-suite: ## etcd's own tests/common with our binary where etcd was (TESTS=...
 kubernetes-storage: ## Kubernetes' own tests of its storage, on our server (7 minutes)
 	tests/kubernetes/storage.sh $(TESTED_BIN)
 
-kubernetes-load: ## what nodes and API servers ask, at 1,000 and 5,000 nodes, and the most nodes, beside etcd (half an hour; LOAD=flags)
+kubernetes-load: ## what 1,000 and 5,000 nodes ask, and the most nodes, beside etcd (half an hour; LOAD=flags)
 	$(KUBERNETES_LOAD) requests $(LOAD)
 
-kubernetes-connections: ## memory and CPU of members with 600 watches and 2,500 idle connections, beside etcd (5 minutes)
+kubernetes-connections: ## a member with 600 watches and 2,500 idle connections, beside etcd (5 minutes)
 	$(KUBERNETES_LOAD) connections $(LOAD)
 
-kubernetes-list-and-watch: ## how late a watch is while 10,000 objects are listed on its connection, beside etcd (4 minutes)
+kubernetes-list-and-watch: ## a watch while 10,000 objects are listed on its connection, beside etcd (4 minutes)
 	$(KUBERNETES_LOAD) list-and-watch $(LOAD)
 
 conformance: ## the scripts of tests/conformance on all targets, a real etcd (ETCD=...) among them

@@ -28,10 +28,11 @@ flags:
 
 // What all modes share.
 type setup struct {
+	ours, etcd, file string
+	members, rounds  int
+	plain            bool
+
 	servers []server
-	members int
-	plain   bool
-	rounds  int
 	results *results
 }
 
@@ -57,13 +58,10 @@ func run(ctx context.Context, arguments []string) error {
 		fmt.Fprint(flags.Output(), usage)
 		flags.PrintDefaults()
 	}
-	var s setup
-	ours := flags.String("server", os.Getenv("ORRERY_BIN"), "the server under test")
-	etcd := flags.String("etcd", os.Getenv("ETCD"), "the etcd to compare with; none: only the server")
-	flags.IntVar(&s.members, "members", 3, "members of each cluster")
-	flags.BoolVar(&s.plain, "plain", false, "no TLS, between clients and members and between members")
-	flags.IntVar(&s.rounds, "rounds", 1, "how often all is repeated; the table has medians")
-	file := flags.String("results", "", "file to which each figure is appended, as a line of JSON")
+	s := setup{
+		ours: os.Getenv("ORRERY_BIN"), etcd: os.Getenv("ETCD"), members: 3, rounds: 1,
+	}
+	s.take(flags)
 	if err := flags.Parse(arguments); err != nil {
 		return err
 	}
@@ -73,15 +71,16 @@ func run(ctx context.Context, arguments []string) error {
 		return fmt.Errorf("no such mode: %q", flags.Arg(0))
 	}
 	own := flag.NewFlagSet("load "+flags.Arg(0), flag.ContinueOnError)
+	s.take(own)
 	measure := mode(own)
 	if err := own.Parse(flags.Args()[1:]); err != nil {
 		return err
 	}
-	if err := s.find(*ours, *etcd); err != nil {
+	if err := s.find(); err != nil {
 		return err
 	}
 	var err error
-	if s.results, err = openResults(*file); err != nil {
+	if s.results, err = openResults(s.file); err != nil {
 		return err
 	}
 	defer s.results.close()
@@ -93,14 +92,25 @@ func run(ctx context.Context, arguments []string) error {
 	return measure(ctx, &s)
 }
 
-func (s *setup) find(ours, etcd string) error {
-	if ours == "" {
+// take has flags say what is set up, with what was said so far where they don't: they may come before
+// the mode and behind it.
+func (s *setup) take(flags *flag.FlagSet) {
+	flags.StringVar(&s.ours, "server", s.ours, "the server under test")
+	flags.StringVar(&s.etcd, "etcd", s.etcd, "the etcd to compare with; none: only the server")
+	flags.IntVar(&s.members, "members", s.members, "members of each cluster")
+	flags.BoolVar(&s.plain, "plain", s.plain, "no TLS, between clients and members and between members")
+	flags.IntVar(&s.rounds, "rounds", s.rounds, "how often all is repeated; the table has medians")
+	flags.StringVar(&s.file, "results", s.file, "file that takes each figure, as a line of JSON")
+}
+
+func (s *setup) find() error {
+	if s.ours == "" {
 		return errors.New("--server or ORRERY_BIN must name the server under test")
 	}
 	if s.members < 1 || s.rounds < 1 {
 		return errors.New("there is no cluster without members, and no table without a round")
 	}
-	for _, one := range []server{{oursName, ours}, {etcdName, etcd}} {
+	for _, one := range []server{{oursName, s.ours}, {etcdName, s.etcd}} {
 		if one.binary == "" {
 			continue
 		}

@@ -191,6 +191,7 @@ func printUse(all []*outcome) {
 	add("of that without files, MiB", func(o *outcome) float64 { return o.Anonymous })
 	add("failed requests", func(o *outcome) float64 { return float64(o.Failed) })
 	add("CPU seconds of this program", func(o *outcome) float64 { return o.DriverCPU })
+	add("this program late by at most, ms", func(o *outcome) float64 { return o.Lateness })
 	t.print(os.Stdout)
 	for _, o := range all {
 		if o.WatchFault != "" {
