@@ -23,6 +23,10 @@ const (
 	startDeadline = 60 * time.Second
 	// Longer than a stop with a transfer of leadership takes.
 	stopDeadline = 20 * time.Second
+
+	// Of what a member logged, the lines that are told of, and the bytes of each.
+	loggedLines = 5
+	loggedBytes = 300
 )
 
 // As kubeadm and the limits of Kubernetes have them.
@@ -208,7 +212,9 @@ func (c *cluster) logged() string {
 	for _, m := range c.members {
 		text, _ := os.ReadFile(m.log)
 		lines := strings.Split(strings.TrimSpace(string(text)), "\n")
-		fmt.Fprintf(&all, "\n%s: %s", m.url, strings.Join(lines[max(0, len(lines)-5):], "\n"))
+		for _, line := range lines[max(0, len(lines)-loggedLines):] {
+			fmt.Fprintf(&all, "\n%s: %.*s", m.url, loggedBytes, line)
+		}
 	}
 	return all.String()
 }

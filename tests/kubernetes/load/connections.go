@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"flag"
 	"fmt"
@@ -330,9 +329,7 @@ func (o *open) follow(channel clientv3.WatchChan) {
 func (o *open) idle(ctx context.Context, c *cluster, at int) error {
 	security := insecure.NewCredentials()
 	if c.tls != nil {
-		own := c.tls.Clone()
-		own.ClientSessionCache = tls.NewLRUClientSessionCache(1)
-		security = credentials.NewTLS(own)
+		security = credentials.NewTLS(c.tls)
 	}
 	_, address, _ := strings.Cut(c.members[at].url, "://")
 	connection, err := grpc.NewClient(address, grpc.WithTransportCredentials(security),
