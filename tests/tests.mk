@@ -5,9 +5,15 @@
 # ETCD: the etcd to compare answers with, instead of the one that is built.
 # SECONDS, SEED: how long random programs are run, and the first of them.
 # TESTS: which of etcd's own tests, as `go test -run` takes it.
+# LOAD: flags for what measures the load of Kubernetes, RESULTS: a file for its figures.
 
 PEERS = $$(tests/interop/build-peers.sh)
 CLUSTER_TEST = cargo test --release --test cluster --
+# Takes the lock for what must have the machine for itself, as benches and fault tests do.
+KUBERNETES_LOAD = peers=$(PEERS) && server=$$(realpath $(TESTED_BIN)) && cd tests/kubernetes \
+	&& program=$$(mktemp -t orrery-load-XXXXXX) && trap 'rm -f "$$program"' EXIT \
+	&& go build -o "$$program" ./load && "$$program" -server "$$server" \
+	-etcd "$${ETCD-$$peers/etcd}" -results '$(abspath $(RESULTS))'
 COMPARE = ETCD_BIN=$(PEERS)/etcd cargo bench --bench compare --
 # Built with the tests, so that nothing is built twice: tests turn on features of dependencies.
 TESTED_BIN = $${ORRERY_BIN:-$$(cargo test --release --quiet --no-run --test command_line >&2 \
@@ -18,7 +24,7 @@ CONFORMANCE = ETCD=$${ETCD:-$$(peers=$(PEERS) && echo $$peers/etcd)} \
 	cargo test --release --test conformance -- --nocapture
 
 .PHONY: conformance conformance-fuzz golden
-.PHONY: prometheus-test peers interop kubernetes-storage jetcd etcd-suite cluster-tests cluster-tests-etcd fault-rounds big-restart bench bench-parts gap rolling-restart compose-test
+.PHONY: prometheus-test peers interop kubernetes-storage kubernetes-load kubernetes-connections kubernetes-list-and-watch jetcd etcd-suite cluster-tests cluster-tests-etcd fault-rounds big-restart bench bench-parts gap rolling-restart compose-test
 
 peers: ## build the etcd to compare with (a minute; then cached)
 	@tests/interop/build-peers.sh
@@ -35,6 +41,15 @@ etcd-suite: ## etcd's own tests/common with our binary where etcd was (TESTS=...
 
 kubernetes-storage: ## Kubernetes' own tests of its storage, on our server (7 minutes)
 	tests/kubernetes/storage.sh $(TESTED_BIN)
+
+kubernetes-load: ## what 1,000 and 5,000 nodes ask, and the most nodes, beside etcd (half an hour; LOAD=flags)
+	$(KUBERNETES_LOAD) requests $(LOAD)
+
+kubernetes-connections: ## a member with 600 watches and 2,500 idle connections, beside etcd (5 minutes)
+	$(KUBERNETES_LOAD) connections $(LOAD)
+
+kubernetes-list-and-watch: ## a watch while 10,000 objects are listed on its connection, beside etcd (4 minutes)
+	$(KUBERNETES_LOAD) list-and-watch $(LOAD)
 
 conformance: ## the scripts of tests/conformance on all targets, a real etcd (ETCD=...) among them
 	$(CONFORMANCE) as_the_scripts_say
