@@ -18,7 +18,7 @@ CONFORMANCE = ETCD=$${ETCD:-$$(peers=$(PEERS) && echo $$peers/etcd)} \
 	cargo test --release --test conformance -- --nocapture
 
 .PHONY: conformance conformance-fuzz golden
-.PHONY: prometheus-test peers interop kubernetes-storage jetcd etcd-suite cluster-tests cluster-tests-etcd fault-rounds big-restart bench bench-parts gap rolling-restart compose-test
+.PHONY: prometheus-test peers interop kubernetes-storage kubernetes-kubeadm jetcd etcd-suite cluster-tests cluster-tests-etcd fault-rounds big-restart bench bench-parts gap rolling-restart compose-test
 
 peers: ## build the etcd to compare with (a minute; then cached)
 	@tests/interop/build-peers.sh
@@ -35,6 +35,10 @@ etcd-suite: ## etcd's own tests/common with our binary where etcd was (TESTS=...
 
 kubernetes-storage: ## Kubernetes' own tests of its storage, on our server (7 minutes)
 	tests/kubernetes/storage.sh $(TESTED_BIN)
+
+kubernetes-kubeadm: ## as kubeadm, k3s and RKE2 start, join, copy and roll back members (3 minutes; ORRERY_COPIES=4)
+	server=$$(realpath $(TESTED_BIN)) && cd tests/kubernetes \
+		&& ORRERY_BIN=$$server go test -count=1 -timeout 20m ./kubeadm
 
 conformance: ## the scripts of tests/conformance on all targets, a real etcd (ETCD=...) among them
 	$(CONFORMANCE) as_the_scripts_say
