@@ -183,7 +183,7 @@ func TestACopyOfTheLiveDirectoryStarts(t *testing.T) {
 		expectServes(t, n)
 		n.down()
 	}
-	t.Logf("of %d copies the state was older than the list of its files", earlier)
+	t.Logf("%d copies had a list of files from later than the files", earlier)
 	n.data = live
 	n.up(n.command(""))
 	expectServes(t, n)

@@ -66,6 +66,8 @@ type node struct {
 	name, address string
 	ports         map[string]int
 	pki           pki
+	// The server under test, unless something else is said.
+	binary string
 	// /var/lib/etcd
 	data    string
 	log     string
@@ -78,7 +80,7 @@ const localhost = "127.0.0.1"
 
 func newNode(t *testing.T, r release, authority pki, number int) *node {
 	t.Helper()
-	n := &node{t: t, release: r, name: fmt.Sprintf("control-plane-%d", number)}
+	n := &node{t: t, release: r, name: fmt.Sprintf("control-plane-%d", number), binary: os.Getenv("ORRERY_BIN")}
 	n.address = fmt.Sprintf("127.0.1.%d", number)
 	n.ports = map[string]int{
 		"client": reservePort(t, localhost, n.address),
@@ -175,14 +177,13 @@ func (n *node) command(cluster string) []string {
 // start starts the pod's process, and does not wait for it.
 func (n *node) start(arguments []string) {
 	n.t.Helper()
-	binary := os.Getenv("ORRERY_BIN")
-	if binary == "" {
+	if n.binary == "" {
 		n.t.Fatal("ORRERY_BIN names no server")
 	}
 	log, err := os.Create(n.log)
 	check(n.t, err)
 	defer log.Close()
-	n.process = exec.Command(binary, arguments...)
+	n.process = exec.Command(n.binary, arguments...)
 	n.process.Stdout, n.process.Stderr = log, log
 	n.process.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	check(n.t, n.process.Start())
