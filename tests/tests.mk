@@ -7,6 +7,8 @@
 # TESTS: which of etcd's own tests, as `go test -run` takes it.
 
 PEERS = $$(tests/interop/build-peers.sh)
+# Kubernetes' own programs; tests/kubernetes/build.sh makes them if KUBE_BIN does not say where they are.
+KUBERNETES = $$(tests/kubernetes/build.sh)
 CLUSTER_TEST = cargo test --release --test cluster --
 COMPARE = ETCD_BIN=$(PEERS)/etcd cargo bench --bench compare --
 # Built with the tests, so that nothing is built twice: tests turn on features of dependencies.
@@ -18,7 +20,7 @@ CONFORMANCE = ETCD=$${ETCD:-$$(peers=$(PEERS) && echo $$peers/etcd)} \
 	cargo test --release --test conformance -- --nocapture
 
 .PHONY: conformance conformance-fuzz golden
-.PHONY: prometheus-test peers interop kubernetes-storage kubernetes-kubeadm jetcd etcd-suite cluster-tests cluster-tests-etcd fault-rounds big-restart bench bench-parts gap rolling-restart compose-test
+.PHONY: prometheus-test peers interop kubernetes-storage kubernetes-kubeadm kubernetes-migration jetcd etcd-suite cluster-tests cluster-tests-etcd fault-rounds big-restart bench bench-parts gap rolling-restart compose-test compose-kubernetes-test
 
 peers: ## build the etcd to compare with (a minute; then cached)
 	@tests/interop/build-peers.sh
@@ -35,6 +37,11 @@ etcd-suite: ## etcd's own tests/common with our binary where etcd was (TESTS=...
 
 kubernetes-storage: ## Kubernetes' own tests of its storage, on our server (7 minutes)
 	tests/kubernetes/storage.sh $(TESTED_BIN)
+
+kubernetes-migration: ## a real control plane moves from etcd to the server and back (6 minutes; KUBE_BIN=/path)
+	peers=$(PEERS) && programs=$(KUBERNETES) && server=$$(realpath $(TESTED_BIN)) && cd tests/kubernetes \
+		&& ORRERY_BIN=$$server ETCD_BIN=$$peers KUBE_BIN=$$programs \
+		go test -count=1 -timeout 30m -v -run Migration ./kubeadm
 
 kubernetes-kubeadm: ## as kubeadm, k3s and RKE2 start, join, copy and roll back members (3 minutes; ORRERY_COPIES=4)
 	server=$$(realpath $(TESTED_BIN)) && cd tests/kubernetes \
@@ -80,6 +87,10 @@ rolling-restart: ## three members restarted in turn under load: failed requests,
 
 compose-test: ## deploy/compose.yml on a local engine, one container killed (root)
 	binary=$(TESTED_BIN) && deploy/test-compose.sh $$binary $(PEERS)/etcdctl
+
+compose-kubernetes-test: ## the same with its profile kubernetes (root; KUBE_BIN=/path)
+	binary=$(TESTED_BIN) && programs=$(KUBERNETES) \
+		&& deploy/test-compose.sh $$binary $(PEERS)/etcdctl "$$programs"
 
 # The harness under jepsen/: its binary, the library that shifts clocks, and the build with
 # failpoints. Built as the tests are, so that nothing is built twice.
