@@ -1,6 +1,9 @@
 #!/bin/bash
 # Runs deploy/compose.yml on a local engine with a ready binary, kills each container once while a client
-# writes, and looks for what was written. Usage: deploy/test-compose.sh BINARY ETCDCTL
+# writes, and looks for what was written. Usage: deploy/test-compose.sh BINARY ETCDCTL [KUBE_BIN]
+#
+# With KUBE_BIN, a directory with kube-apiserver, kubectl and kwok, the profile `kubernetes` as well; images
+# of them that the engine lacks are made, under their public names.
 #
 # Needs root where no engine runs: it then installs and starts one of its own, with everything it
 # keeps in a temporary directory. Base images that the engine lacks are made with debootstrap.
@@ -8,6 +11,7 @@ set -euo pipefail
 
 binary=$(realpath "$1")
 etcdctl=$(realpath "$2")
+kubernetes=${3:+$(realpath "$3")}
 cd "$(dirname "$0")"
 
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/orrery/base
@@ -86,6 +90,33 @@ make_base_image() {
     docker import "$cache/bookworm.tar" debian:bookworm-slim >/dev/null
 }
 
+# As the public image has it: the program at PATH, and nothing else that counts.
+make_program_image() {
+    local name=$1 program=$2 path=$3
+    docker image inspect "$name" >/dev/null 2>&1 && return
+    mkdir -p "$work/image"
+    cp "$kubernetes/$program" "$work/image/"
+    printf 'FROM debian:bookworm-slim\nCOPY %s %s\nENTRYPOINT ["%s"]\n' "$program" "$path" "$path" \
+        >"$work/image/Dockerfile"
+    docker build --quiet --tag "$name" "$work/image" >/dev/null
+    rm -r "$work/image"
+}
+
+ready_nodes() {
+    "$kubernetes/kubectl" --kubeconfig "$work/kubeconfig" --request-timeout 5s get nodes --no-headers \
+        2>"$work/kubectl.log" | awk '$2 == "Ready"' | wc -l
+}
+
+wait_ready_nodes() {
+    for _ in $(seq 240); do
+        [ "$(ready_nodes)" != 3 ] || return 0
+        sleep 0.5
+    done
+    cat "$work/kubectl.log" >&2
+    docker logs --tail 20 orrery-kube-apiserver >&2
+    return 1
+}
+
 client() {
     "$etcdctl" --cacert "$work/certs/ca.crt" --cert "$work/certs/etcdclient.crt" \
         --key "$work/certs/etcdclient.key" \
@@ -129,8 +160,21 @@ mkdir -p ready
 # Most of it is debug information, which no container needs.
 strip --strip-debug -o ready/orrery "$binary" 2>/dev/null || cp "$binary" ready/orrery
 
+if [ -n "$kubernetes" ]; then
+    make_program_image registry.k8s.io/kube-apiserver:v1.37.1 kube-apiserver /usr/local/bin/kube-apiserver
+    make_program_image registry.k8s.io/kubectl:v1.37.1 kubectl /bin/kubectl
+    make_program_image registry.k8s.io/kwok/kwok:v0.8.0 kwok /usr/local/bin/kwok
+    export COMPOSE_PROFILES=kubernetes
+fi
+
+started=$SECONDS
 compose up --detach --build >"$work/up.log" 2>&1 || { cat "$work/up.log"; exit 1; }
 for member in 1 2 3; do wait_healthy orrery-m$member; done
+if [ -n "$kubernetes" ]; then
+    docker cp orrery-kube-apiserver:/kubernetes/kubeconfig "$work/kubeconfig"
+    wait_ready_nodes
+    first_ready=$((SECONDS - started))
+fi
 docker cp orrery-m1:/certs "$work/certs"
 
 # One after another, so that the leader is among them.
@@ -158,3 +202,20 @@ if "$etcdctl" --cacert "$work/certs/ca.crt" --endpoints localhost:2379 --command
 fi
 tail -n 1 "$work/refused.log"
 echo "compose: each container was killed once and nothing was lost"
+
+[ -n "$kubernetes" ] || exit 0
+echo "kubernetes: three nodes were ready within $first_ready s of the start"
+kubectl=("$kubernetes/kubectl" --kubeconfig "$work/kubeconfig" --request-timeout 30s)
+"${kubectl[@]}" get nodes
+for member in 1 2 3; do
+    "${kubectl[@]}" create configmap "before-$member" --from-literal=a=b >/dev/null
+    docker kill orrery-m$member >/dev/null
+    "${kubectl[@]}" create configmap "during-$member" --from-literal=a=b >/dev/null
+    docker start orrery-m$member >/dev/null
+    wait_healthy orrery-m$member
+done
+count=$("${kubectl[@]}" get configmaps --no-headers | grep -c '^before-\|^during-')
+expect "objects made while members were killed" "$count" 6
+wait_ready_nodes
+docker stats --no-stream --format '{{.Name}} uses {{.MemUsage}}' | sort
+echo "kubernetes: each member was killed once, nothing was lost and all nodes are ready"

@@ -255,6 +255,21 @@ impl Raft {
         }
     }
 
+    /// Waits until a member votes, or does not, in a membership that has been applied here: whoever
+    /// goes then, the quorum is one of that membership. `None` when Raft ends before.
+    ///
+    /// Of its own removal this member need not hear that it is applied: the others decide that.
+    pub(crate) async fn until_voter(&self, id: MemberId, votes: bool) -> Option<()> {
+        self.until(|metrics| {
+            let (membership, applied) = (&metrics.membership_config, metrics.last_applied.as_ref());
+            let is_applied = applied >= membership.log_id().as_ref() || (id == self.0.id && !votes);
+            let is_joint = membership.membership().get_joint_config().len() > 1;
+            let is_voter = membership.voter_ids().any(|voter| voter == id.0);
+            (is_applied && !is_joint && is_voter == votes).then_some(())
+        })
+        .await
+    }
+
     /// Completes a change of voters whose leader was lost half-way, and returns once that is
     /// committed.
     ///

@@ -115,9 +115,29 @@ impl Storage {
     pub fn open(place: Place<'_>) -> Result<Storage, Error> {
         let engine = Engine::new(place)?;
         let (generation, number) = engine.open_current()?;
+        Ok(Storage::of(engine, generation, number))
+    }
+
+    /// Opens the store of a directory that lacks files, as one does that was copied while a process
+    /// had it open: as it was at the last moment of which all files are there.
+    ///
+    /// `is_early_enough` is asked whether what came after an entry can be had from elsewhere.
+    ///
+    /// # Errors [`Error::Files`] when there is no such moment, or the answer is no; then nothing has
+    /// been changed.
+    pub fn open_earlier(
+        directory: &Path,
+        is_early_enough: impl FnOnce(LogId) -> bool,
+    ) -> Result<Storage, Error> {
+        let engine = Engine::new(Place::Directory(directory))?;
+        let (generation, number) = engine.open_earlier(is_early_enough)?;
+        Ok(Storage::of(engine, generation, number))
+    }
+
+    fn of(engine: Engine, generation: Generation, number: u64) -> Storage {
         let current = ArcSwap::from_pointee(generation);
         let newest = AtomicU64::new(number);
-        Ok(Storage { shared: Arc::new(Shared { engine, current, newest }) })
+        Storage { shared: Arc::new(Shared { engine, current, newest }) }
     }
 
     pub fn snapshot(&self) -> Snapshot {

@@ -8,6 +8,8 @@
 # LOAD: flags for what measures the load of Kubernetes, RESULTS: a file for its figures.
 
 PEERS = $$(tests/interop/build-peers.sh)
+# Kubernetes' own programs; tests/kubernetes/build.sh makes them if KUBE_BIN does not say where they are.
+KUBERNETES = $$(tests/kubernetes/build.sh)
 CLUSTER_TEST = cargo test --release --test cluster --
 # Takes the lock for what must have the machine for itself, as benches and fault tests do.
 KUBERNETES_LOAD = peers=$(PEERS) && server=$$(realpath $(TESTED_BIN)) && cd tests/kubernetes \
@@ -24,7 +26,9 @@ CONFORMANCE = ETCD=$${ETCD:-$$(peers=$(PEERS) && echo $$peers/etcd)} \
 	cargo test --release --test conformance -- --nocapture
 
 .PHONY: conformance conformance-fuzz golden
-.PHONY: prometheus-test peers interop kubernetes-storage kubernetes-load kubernetes-connections kubernetes-list-and-watch jetcd etcd-suite cluster-tests cluster-tests-etcd fault-rounds big-restart bench bench-parts gap rolling-restart compose-test
+.PHONY: prometheus-test peers interop jetcd etcd-suite cluster-tests cluster-tests-etcd fault-rounds big-restart
+.PHONY: kubernetes-storage kubernetes-load kubernetes-connections kubernetes-list-and-watch kubernetes-kubeadm
+.PHONY: kubernetes-migration bench bench-parts gap rolling-restart compose-test compose-kubernetes-test
 
 peers: ## build the etcd to compare with (a minute; then cached)
 	@tests/interop/build-peers.sh
@@ -50,6 +54,15 @@ kubernetes-connections: ## a member with 600 watches and 2,500 idle connections,
 
 kubernetes-list-and-watch: ## a watch while 10,000 objects are listed on its connection, beside etcd (4 minutes)
 	$(KUBERNETES_LOAD) list-and-watch $(LOAD)
+
+kubernetes-migration: ## a real control plane moves from etcd to the server and back (6 minutes; KUBE_BIN=/path)
+	peers=$(PEERS) && programs=$(KUBERNETES) && server=$$(realpath $(TESTED_BIN)) && cd tests/kubernetes \
+		&& ORRERY_BIN=$$server ETCD_BIN=$$peers KUBE_BIN=$$programs \
+		go test -count=1 -timeout 30m -v -run Migration ./kubeadm
+
+kubernetes-kubeadm: ## as kubeadm, k3s and RKE2 start, join, copy and roll back members (3 minutes; ORRERY_COPIES=4)
+	server=$$(realpath $(TESTED_BIN)) && cd tests/kubernetes \
+		&& ORRERY_BIN=$$server go test -count=1 -timeout 20m ./kubeadm
 
 conformance: ## the scripts of tests/conformance on all targets, a real etcd (ETCD=...) among them
 	$(CONFORMANCE) as_the_scripts_say
@@ -91,6 +104,10 @@ rolling-restart: ## three members restarted in turn under load: failed requests,
 
 compose-test: ## deploy/compose.yml on a local engine, one container killed (root)
 	binary=$(TESTED_BIN) && deploy/test-compose.sh $$binary $(PEERS)/etcdctl
+
+compose-kubernetes-test: ## the same with its profile kubernetes (root; KUBE_BIN=/path)
+	binary=$(TESTED_BIN) && programs=$(KUBERNETES) \
+		&& deploy/test-compose.sh $$binary $(PEERS)/etcdctl "$$programs"
 
 # The harness under jepsen/: its binary, the library that shifts clocks, and the build with
 # failpoints. Built as the tests are, so that nothing is built twice.

@@ -91,7 +91,9 @@ impl Membership {
     pub async fn remove(&self, id: MemberId) -> Result<Vec<Member>, Error> {
         self.may_remove(id).await?;
         let remove = Operation::MemberRemove(MemberRemoveRequest { id: id.0 });
-        self.change(remove).await.map(|(_, members)| members)
+        let (_, members) = self.change(remove).await?;
+        self.until_voter(id, false).await?;
+        Ok(members)
     }
 
     /// The list with the member's new peer URLs.
@@ -142,7 +144,16 @@ impl Membership {
             return Err(rejected(cluster::Rejection::NotEnoughStarted));
         }
         let promote = Operation::MemberPromote(MemberPromoteRequest { id: id.0 });
-        self.change(promote).await.map(|(_, members)| members)
+        let (_, members) = self.change(promote).await?;
+        self.until_voter(id, true).await?;
+        Ok(members)
+    }
+
+    /// Waits until Raft has followed the list: whoever is told that a member votes now, or does not
+    /// any more, may count on it, and stop another one.
+    async fn until_voter(&self, id: MemberId, votes: bool) -> Result<(), Error> {
+        let settled = tokio::time::timeout(self.timeout, self.raft.until_voter(id, votes)).await;
+        settled.map_err(|_| Error::Timeout)?.ok_or(Error::Stopped)
     }
 
     /// Hands leadership to another voter. Only the leader can.

@@ -9,7 +9,7 @@ use std::{
 use futures::{FutureExt, future::BoxFuture};
 use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::{
     cluster::Members,
@@ -39,7 +39,7 @@ use crate::{
     state_machine::StateMachine,
     storage::{self, Storage},
     telemetry::METERS,
-    types::Version,
+    types::{LogId, Version},
     watch::WatchHub,
 };
 
@@ -277,11 +277,7 @@ struct Opened {
 
 impl Opened {
     fn open(options: &Options) -> Result<Opened, StartError> {
-        let place = match &options.state_dir {
-            Some(dir) => storage::Place::Directory(dir),
-            None => storage::Place::Memory,
-        };
-        let storage = Storage::open(place)?;
+        let storage = open_state(options)?;
         storage::observe_writes(|took| METERS.disk.commit.observe(took));
         refuse_older(&options.version, Members::read(&storage.snapshot())?.versions.cluster)?;
         if let Some(member) = &options.force_new_cluster {
@@ -295,6 +291,31 @@ impl Opened {
         let hub = WatchHub::new(storage.clone(), head);
         let meter = log.meter();
         Ok(Opened { storage, log, writer, meter, hub, founders })
+    }
+}
+
+/// Opens the state. A directory that was copied while its member ran may have state of which not all
+/// files were copied; if the log holds what came after an earlier moment, the state is opened as it
+/// was then, and the log replayed as after a crash.
+fn open_state(options: &Options) -> Result<Storage, StartError> {
+    let Some(dir) = &options.state_dir else { return Ok(Storage::open(storage::Place::Memory)?) };
+    let refused = match Storage::open(storage::Place::Directory(dir)) {
+        Ok(storage) => return Ok(storage),
+        Err(refused) => refused,
+    };
+    let Ok((log, _)) = Log::open(options.files.clone(), options.log.clone()) else {
+        return Err(refused.into());
+    };
+    let purged = log.state().purged;
+    drop(log);
+    let in_log = |applied: LogId| purged.is_none_or(|purged| purged.index <= applied.index);
+    match Storage::open_earlier(dir, in_log) {
+        Ok(storage) => {
+            let applied = storage.durable().map_or(0, |id| id.index);
+            warn!(%refused, applied, "state lacks files; opened as it was before, the log has the rest");
+            Ok(storage)
+        }
+        Err(_) => Err(refused.into()),
     }
 }
 

@@ -91,6 +91,30 @@ impl Engine {
         Ok((first, 1))
     }
 
+    /// The generation that was current, as it was at the last moment of which all files are there,
+    /// if `is_early_enough` agrees to how far it had come then. Nothing is changed otherwise.
+    pub(super) fn open_earlier(
+        &self,
+        is_early_enough: impl FnOnce(LogId) -> bool,
+    ) -> Result<(Generation, u64), Error> {
+        let Where::Directory(directory) = &self.place else { return self.open_current() };
+        let Some(number) = directory.current()? else { return self.open_current() };
+        let path = directory.generation(number);
+        let best_efforts = "best_efforts_recovery=true";
+        let options = self.options()?.get_options_from_string(best_efforts);
+        let options = options.map_err(engine_error)?;
+        // To open it for writing removes the files that this moment does not know.
+        let seen = Generation::look(&options, path.clone(), number)?;
+        seen.check_format()?;
+        if !seen.read_applied()?.is_some_and(is_early_enough) {
+            let what = "lacks files, and the log does not reach back to when it had all".into();
+            return Err(Error::Files { path, what });
+        }
+        drop(seen);
+        directory.remove_others(number)?;
+        Ok((Generation::open(&options, Some(path), number)?.durable_as_read()?, number))
+    }
+
     /// Without a note of which generation is current there may be the remains of a first start that
     /// was interrupted, and nothing else.
     fn check_never_used(&self, directory: &Directory) -> Result<(), Error> {
@@ -139,10 +163,7 @@ impl Engine {
     fn open(&self, path: Option<PathBuf>, number: u64) -> Result<Generation, Error> {
         let generation = Generation::open(&self.options()?, path, number)?;
         generation.check_format()?;
-        // There is no write-ahead log, so what can be read now has come from files.
-        let applied = generation.read_applied()?;
-        *generation.durable.lock().unwrap_or_else(PoisonError::into_inner) = applied;
-        Ok(generation)
+        generation.durable_as_read()
     }
 
     pub(super) fn make_current(
@@ -190,9 +211,29 @@ impl Generation {
         let rows = ColumnFamilyDescriptor::new(DEFAULT_COLUMN_FAMILY_NAME, options.clone());
         let db = DB::open_cf_descriptors(options, place, [rows])
             .map_err(|error| Error::Files { path: place.into(), what: error.to_string() })?;
+        Ok(Generation::of(db, path, number))
+    }
+
+    /// Changes no file.
+    fn look(options: &Options, path: PathBuf, number: u64) -> Result<Generation, Error> {
+        let rows = ColumnFamilyDescriptor::new(DEFAULT_COLUMN_FAMILY_NAME, options.clone());
+        let db = DB::open_cf_descriptors_read_only(options, &path, [rows], false)
+            .map_err(|error| Error::Files { path: path.clone(), what: error.to_string() })?;
+        Ok(Generation::of(db, Some(path), number))
+    }
+
+    fn of(db: DB, path: Option<PathBuf>, number: u64) -> Generation {
         let files = Files { path, retired: AtomicBool::new(false) };
         let (account, durable) = (Account::default(), Mutex::new(None));
-        Ok(Generation { db, files, number, account, durable })
+        Generation { db, files, number, account, durable }
+    }
+
+    /// For one that was just opened: there is no write-ahead log, so what can be read now has come
+    /// from files.
+    fn durable_as_read(self) -> Result<Generation, Error> {
+        let applied = self.read_applied()?;
+        *self.durable.lock().unwrap_or_else(PoisonError::into_inner) = applied;
+        Ok(self)
     }
 
     /// The only column family, which some of RocksDB's calls want named.

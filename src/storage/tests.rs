@@ -131,6 +131,76 @@ fn a_crash_loses_only_what_was_not_flushed() {
     assert_eq!(open(image.path()).snapshot().position().unwrap(), position(2));
 }
 
+/// What a copy has that was made while the store was written to: all that was there when it began,
+/// and RocksDB's list of files from when it ended.
+fn slow_copy(of: &Path, meanwhile: impl FnOnce()) -> TempDir {
+    let copied = crash_image(of);
+    meanwhile();
+    let end = crash_image(of);
+    let list_of_files = |file: &fs::DirEntry| {
+        file.file_name().to_str().is_some_and(|name| name.starts_with("MANIFEST-"))
+    };
+    for file in fs::read_dir(end.path().join("state-1")).unwrap().map(Result::unwrap) {
+        if list_of_files(&file) {
+            fs::copy(file.path(), copied.path().join("state-1").join(file.file_name())).unwrap();
+        }
+    }
+    copied
+}
+
+#[test]
+fn a_copy_that_lacks_files_opens_as_it_was_when_it_had_all() {
+    let place = TempDir::new().unwrap();
+    let storage = open(place.path());
+    for index in 1..=3 {
+        fill(&storage, index, 10 * index as usize, &format!("flush {index}"));
+        storage.flush().unwrap();
+    }
+    let expected = rows(&storage);
+    let copy = slow_copy(place.path(), || {
+        for index in 4..=9 {
+            fill(&storage, index, 100, &format!("flush {index}"));
+            storage.flush().unwrap();
+        }
+        storage.reclaim().unwrap();
+    });
+    let before = crash_image(copy.path());
+    let ordinary = Storage::open(Place::Directory(copy.path())).err().unwrap();
+    assert!(matches!(ordinary, Error::Files { .. }), "{ordinary}");
+
+    let mut asked = None;
+    let refused = Storage::open_earlier(copy.path(), |applied| {
+        asked = Some(applied);
+        false
+    });
+    assert!(matches!(refused.err().unwrap(), Error::Files { .. }));
+    assert_eq!(asked, position(3).applied);
+    assert_eq!(files(copy.path()), files(before.path()), "nothing was changed");
+
+    let earlier = Storage::open_earlier(copy.path(), |_| true).unwrap();
+    assert_eq!(earlier.snapshot().position().unwrap(), position(3));
+    assert_eq!(earlier.durable(), position(3).applied);
+    assert_eq!(rows(&earlier), expected);
+    fill(&earlier, 4, 50, "written after");
+    earlier.flush().unwrap();
+    let expected = rows(&earlier);
+    drop(earlier);
+    assert_eq!(rows(&open(copy.path())), expected);
+}
+
+/// RocksDB's files that hold data or list those that do, with their bytes.
+fn files(place: &Path) -> Vec<(String, Vec<u8>)> {
+    let mut files = Vec::new();
+    for file in fs::read_dir(place.join("state-1")).unwrap().map(Result::unwrap) {
+        let name = file.file_name().into_string().unwrap();
+        if name.ends_with(".sst") || name.starts_with("MANIFEST") || name == "CURRENT" {
+            files.push((name, fs::read(file.path()).unwrap()));
+        }
+    }
+    files.sort();
+    files
+}
+
 #[test]
 fn an_import_replaces_everything_and_readers_of_the_old_state_go_on() {
     let big = "x".repeat(300 << 10);
