@@ -18,7 +18,8 @@ CONFORMANCE = ETCD=$${ETCD:-$$(peers=$(PEERS) && echo $$peers/etcd)} \
 	cargo test --release --test conformance -- --nocapture
 
 .PHONY: conformance conformance-fuzz golden
-.PHONY: prometheus-test peers interop kubernetes-storage jetcd etcd-suite cluster-tests cluster-tests-etcd fault-rounds big-restart bench bench-parts gap rolling-restart compose-test
+.PHONY: prometheus-test peers interop kubernetes-storage kubernetes-integration kubernetes-up \
+	kubernetes-scenario kubernetes-scenario-small jetcd etcd-suite cluster-tests cluster-tests-etcd fault-rounds big-restart bench bench-parts gap rolling-restart compose-test
 
 peers: ## build the etcd to compare with (a minute; then cached)
 	@tests/interop/build-peers.sh
@@ -35,6 +36,19 @@ etcd-suite: ## etcd's own tests/common with our binary where etcd was (TESTS=...
 
 kubernetes-storage: ## Kubernetes' own tests of its storage, on our server (7 minutes)
 	tests/kubernetes/storage.sh $(TESTED_BIN)
+
+kubernetes-integration: ## Kubernetes' own test/integration/etcd, on our server (5 minutes; the first time 10 more)
+	tests/kubernetes/integration.sh $(TESTED_BIN)
+
+kubernetes-up: ## a control plane with three fake nodes on three members, or on ETCD_ENDPOINTS=...
+	tests/kubernetes/run.sh up -server $(TESTED_BIN)
+
+kubernetes-scenario: ## a control plane's life, in calm and under faults, beside etcd (ARGS=-help)
+	tests/kubernetes/run.sh scenario $(ARGS) orrery=$(TESTED_BIN) etcd=$(PEERS)/etcd
+
+kubernetes-scenario-small: ## the same in five minutes, on our server alone
+	tests/kubernetes/run.sh scenario -nodes 5 -pods 20 -namespaces 4 -objects 20 -customs 600 \
+		-hold 4s -settle 3s $(ARGS) orrery=$(TESTED_BIN)
 
 conformance: ## the scripts of tests/conformance on all targets, a real etcd (ETCD=...) among them
 	$(CONFORMANCE) as_the_scripts_say
