@@ -84,6 +84,8 @@ func (p *Plane) startAPIServer(i int, shared []string) (*APIServer, error) {
 		environment: []string{"KUBE_WATCHCACHE_CONSISTENCY_CHECKER=true"},
 		arguments: append([]string{
 			fmt.Sprintf("--secure-port=%d", port),
+			// Kept in the storage with a lease; nobody goes there. Loopback is refused.
+			fmt.Sprintf("--advertise-address=192.0.2.%d", i+1),
 			"--cert-dir=" + filepath.Join(p.config.Home, s.name),
 		}, shared...),
 	}
@@ -107,7 +109,7 @@ func (p *Plane) apiServerFlags() ([]string, error) {
 		return nil, err
 	}
 	flags := append(p.config.Storage.flags(),
-		"--bind-address=127.0.0.1", "--advertise-address=127.0.0.1",
+		"--bind-address=127.0.0.1",
 		"--tls-cert-file="+served.Certificate, "--tls-private-key-file="+served.Key,
 		"--client-ca-file="+p.authority.Bundle(), "--authorization-mode=Node,RBAC",
 		"--service-cluster-ip-range=10.0.0.0/16", "--allow-privileged=true",
@@ -134,7 +136,7 @@ func (s *APIServer) await(ctx context.Context) error {
 	}
 	return until(ctx, apiServerPatience, func() error {
 		if !s.process.running() {
-			return fmt.Errorf("%s has ended; see %s", s.name, s.program.log)
+			return final{fmt.Errorf("%s has ended; see %s", s.name, s.program.log)}
 		}
 		ready := client.RESTClient().Get().AbsPath("/readyz").Timeout(callTimeout)
 		if err := ready.Do(ctx).Error(); err != nil {

@@ -196,11 +196,15 @@ func (m *Members) await(ctx context.Context, i int) error {
 	})
 }
 
+// final is an error that time does not heal.
+type final struct{ error }
+
 // until asks again and again, and returns the last error if it takes too long.
 func until(ctx context.Context, patience time.Duration, try func() error) error {
 	for deadline := time.Now().Add(patience); ; {
 		err := try()
-		if err == nil || time.Now().After(deadline) {
+		var end final
+		if err == nil || errors.As(err, &end) || time.Now().After(deadline) {
 			return err
 		}
 		select {

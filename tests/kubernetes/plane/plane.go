@@ -106,7 +106,7 @@ func (p *Plane) startControllers() error {
 		}
 		if name == "kube-controller-manager" {
 			arguments = append(arguments, "--service-account-private-key-file="+p.tokenKey,
-				"--root-ca-file="+p.authority.Bundle())
+				"--root-ca-file="+p.authority.Bundle(), "--use-service-account-credentials=true")
 		}
 		if err := p.serve(name, arguments...); err != nil {
 			return err
