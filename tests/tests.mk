@@ -48,7 +48,7 @@ kubernetes-scenario: ## a control plane's life, in calm and under faults, beside
 
 kubernetes-scenario-small: ## the same in five minutes, on our server alone
 	tests/kubernetes/run.sh scenario -nodes 5 -pods 20 -namespaces 4 -objects 20 -customs 600 \
-		-hold 4s -settle 3s $(ARGS) orrery=$(TESTED_BIN)
+		-hold 4s -settle 3s -lasting 0s $(ARGS) orrery=$(TESTED_BIN)
 
 conformance: ## the scripts of tests/conformance on all targets, a real etcd (ETCD=...) among them
 	$(CONFORMANCE) as_the_scripts_say

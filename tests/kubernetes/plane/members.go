@@ -46,6 +46,8 @@ type member struct {
 	peerPort              int
 	generation            int
 	process               *process
+	// What processes that have ended had taken of the CPU.
+	spent time.Duration
 }
 
 // StartMembers starts a cluster of this many, which keeps its files below a directory.
@@ -133,6 +135,10 @@ func (m *Members) start(i int, state string) error {
 	}
 	m.mutex.Lock()
 	defer m.mutex.Unlock()
+	if one.process != nil {
+		ended := one.process.command.ProcessState
+		one.spent += ended.UserTime() + ended.SystemTime()
+	}
 	one.process = running
 	return nil
 }

@@ -17,7 +17,7 @@ type Usage struct {
 // Clock ticks in a second, as the kernel tells times to programs.
 const ticks = 100
 
-// Usage of each member since its process was started.
+// Usage of each member; the CPU is that of all its processes.
 func (m *Members) Usage() []Usage {
 	usages := make([]Usage, len(m.list))
 	for i, one := range m.list {
@@ -27,7 +27,7 @@ func (m *Members) Usage() []Usage {
 			fields := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
 			var user, system int
 			if _, err := fmt.Sscan(fields[11]+" "+fields[12], &user, &system); err == nil {
-				usages[i].CPU = time.Duration(user+system) * time.Second / ticks
+				usages[i].CPU = one.spent + time.Duration(user+system)*time.Second/ticks
 			}
 		}
 		if text, err := os.ReadFile(folder + "status"); err == nil {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"net"
+	"regexp"
 	"slices"
 	"sync"
 	"time"
@@ -54,6 +55,9 @@ func isAnswer(err error) bool {
 		apierrors.IsResourceExpired(err) || apierrors.IsForbidden(err)
 }
 
+// Which connection it was does not matter.
+var address = regexp.MustCompile(`127\.0\.0\.1:\d+`)
+
 // kindOf is the part of an error that is the same for many.
 func kindOf(err error) string {
 	var status apierrors.APIStatus
@@ -61,13 +65,14 @@ func kindOf(err error) string {
 	switch {
 	case errors.As(err, &status):
 		told := status.Status()
-		return fmt.Sprintf("%d %s: %.120s", told.Code, told.Reason, told.Message)
+		message := address.ReplaceAllString(told.Message, "...")
+		return fmt.Sprintf("%d %s: %.120s", told.Code, told.Reason, message)
 	case errors.Is(err, context.DeadlineExceeded):
 		return "no answer in time"
 	case errors.As(err, &operation):
 		return operation.Op + ": " + operation.Err.Error()
 	default:
-		return fmt.Sprintf("%.120s", err)
+		return fmt.Sprintf("%.120s", address.ReplaceAllString(err.Error(), "..."))
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
@@ -71,6 +72,7 @@ func compact(ctx context.Context, r *run, _ int) error {
 // faults happen one after the other for as long as the steps take, and each of them at least once.
 type faults struct {
 	enough context.CancelFunc
+	until  time.Time
 	ended  sync.WaitGroup
 
 	mutex sync.Mutex
@@ -79,7 +81,7 @@ type faults struct {
 
 func (r *run) startFaults(ctx context.Context) *faults {
 	going, enough := context.WithCancel(ctx)
-	f := &faults{enough: enough}
+	f := &faults{enough: enough, until: time.Now().Add(r.size.lasting)}
 	f.ended.Go(func() {
 		for turn := 0; going.Err() == nil; turn++ {
 			kind := everyFault[turn%len(everyFault)]
@@ -95,11 +97,11 @@ func (r *run) startFaults(ctx context.Context) *faults {
 	return f
 }
 
-// finished tells whether each fault has happened.
+// finished tells whether each fault has happened, and it has been going on for long enough.
 func (f *faults) finished() bool {
 	f.mutex.Lock()
 	defer f.mutex.Unlock()
-	return f.round > 0
+	return f.round > 0 && time.Now().After(f.until)
 }
 
 // wait lets the last fault end.

@@ -21,7 +21,7 @@ import (
 // sizes is how much of everything there is.
 type sizes struct {
 	nodes, pods, namespaces, objects, customs, writers int
-	hold, settle                                       time.Duration
+	hold, settle, lasting                              time.Duration
 	faults                                             bool
 }
 
@@ -35,6 +35,8 @@ func main() {
 	flag.IntVar(&size.writers, "writers", 6, "clients that write all the time")
 	flag.DurationVar(&size.hold, "hold", 12*time.Second, "how long a fault lasts")
 	flag.DurationVar(&size.settle, "settle", 8*time.Second, "time between two faults")
+	// So that each API server compares its caches with the storage, five to seven minutes after its start.
+	flag.DurationVar(&size.lasting, "lasting", 8*time.Minute, "how long the faults go on at least")
 	flag.BoolVar(&size.faults, "faults", true, "do it again under faults")
 	binaries := flag.String("binaries", "", "`directory` of Kubernetes' programs")
 	named := flag.String("home", "", "`directory` that keeps data and logs; none by default")
@@ -97,7 +99,7 @@ func runOn(
 		return nil, err
 	}
 	defer r.etcd.Close()
-	r.row("from nothing to ready nodes", seconds(time.Since(begun)))
+	r.row(startRow, seconds(time.Since(begun)))
 	err = r.all(ctx)
 	return r.violations, err
 }

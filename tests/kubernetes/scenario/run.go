@@ -24,6 +24,8 @@ const (
 	patience = 90 * time.Second
 )
 
+const startRow = "from nothing to ready nodes"
+
 // run is the scenario on one server.
 type run struct {
 	name    string
@@ -54,6 +56,16 @@ func newRun(
 	r := &run{
 		name: name, plane: started, members: members, size: size, table: table, begun: time.Now(),
 		errors: &errorCounts{}, ledger: &ledger{begun: time.Now()},
+	}
+	// What happens at the same time as something else has a place of its own in the table.
+	table.expect(startRow)
+	for _, phase := range []string{"calm", "faults"} {
+		for _, step := range everyStep {
+			table.expect(phase + ": " + step.name)
+		}
+	}
+	for _, kind := range everyFault {
+		table.expect(kind.name + ": longest time without a write")
 	}
 	var err error
 	if r.etcd, err = members.Connect(); err != nil {
@@ -152,7 +164,8 @@ func (r *run) summary(phase string, begun time.Time) {
 	since := begun.Sub(r.ledger.begun)
 	acknowledged := r.ledger.count(since)
 	r.row(phase+": writes acknowledged", fmt.Sprint(acknowledged))
-	r.row(phase+": longest time without one", milliseconds(r.ledger.longestGap(since, r.ledger.now())))
+	r.row(phase+": longest time without a write",
+		milliseconds(r.ledger.longestGap(since, r.ledger.now())))
 	r.row(phase+": longest wait of one writer", milliseconds(r.ledger.longestWait(since)))
 	failed, kinds := r.errors.take()
 	share := 100 * float64(failed) / float64(max(1, failed+acknowledged))
@@ -170,7 +183,7 @@ func (r *run) costs() {
 		cpu = append(cpu, fmt.Sprintf("%.0f", usage.CPU.Seconds()))
 	}
 	r.row("members' memory at the end, MiB", strings.Join(memory, " "))
-	r.row("members' CPU since their last start, s", strings.Join(cpu, " "))
+	r.row("members' CPU in all, s", strings.Join(cpu, " "))
 	for _, name := range []string{"kube-controller-manager", "kube-scheduler", "kwok"} {
 		r.row(name+" ended and was started again", fmt.Sprint(r.plane.Restarts(name)))
 	}

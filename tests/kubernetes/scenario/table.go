@@ -4,28 +4,43 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"text/tabwriter"
 	"time"
 )
 
 // table has a row for each thing that was seen and a column for each server.
 type table struct {
+	mutex   sync.Mutex
 	columns []string
 	rows    []string
 	cells   map[[2]string]string
 }
 
 func (t *table) set(column, row, cell string) {
+	t.mutex.Lock()
+	defer t.mutex.Unlock()
 	if t.cells == nil {
 		t.cells = map[[2]string]string{}
 	}
 	if !slices.Contains(t.columns, column) {
 		t.columns = append(t.columns, column)
 	}
+	t.place(row)
+	t.cells[[2]string{row, column}] = cell
+}
+
+// expect gives a row its place before anything is known of it.
+func (t *table) expect(row string) {
+	t.mutex.Lock()
+	defer t.mutex.Unlock()
+	t.place(row)
+}
+
+func (t *table) place(row string) {
 	if !slices.Contains(t.rows, row) {
 		t.rows = append(t.rows, row)
 	}
-	t.cells[[2]string{row, column}] = cell
 }
 
 func (t *table) String() string {
