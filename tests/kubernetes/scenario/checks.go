@@ -50,6 +50,11 @@ func (r *run) check(ctx context.Context, writing *writing, seen *observers) {
 	if err != nil {
 		r.violated("the watch of the storage: %v", err)
 	}
+	for _, space := range r.eventSpaces {
+		if err := r.expired(ctx, space); err != nil {
+			r.violated("%s: %v", space, err)
+		}
+	}
 	for _, failed := range append(r.plane.Failed(), r.members.Failed()...) {
 		r.violated("%s", failed)
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -42,6 +43,8 @@ type run struct {
 
 	// What the steps of a phase share: "calm" or "faults".
 	phase string
+	// Where events were written.
+	eventSpaces []string
 
 	errors *errorCounts
 	ledger *ledger
@@ -145,10 +148,13 @@ func (r *run) steps(ctx context.Context, phase string, enough func() bool) {
 				return
 			}
 			took := seconds(time.Since(started))
-			if err != nil {
+			switch {
+			case errors.Is(err, errLate):
+				took = err.Error()
+			case err != nil:
 				r.violated("%s, %s: %v", phase, step.name, err)
 				took = "failed"
-			} else {
+			default:
 				r.say("%s: %s, %s", r.phase, step.name, took)
 			}
 			if round == 0 {
