@@ -115,7 +115,7 @@ func (p *Plane) apiServerFlags() ([]string, error) {
 		"--service-cluster-ip-range=10.0.0.0/16", "--allow-privileged=true",
 		"--service-account-issuer=https://kubernetes.default.svc",
 		"--service-account-key-file="+p.tokenKey, "--service-account-signing-key-file="+p.tokenKey,
-		"--disable-admission-plugins=ServiceAccount",
+		"--disable-admission-plugins=ServiceAccount", "--delete-collection-workers=8",
 		"--encryption-provider-config="+encrypted)
 	if p.config.EventTTL > 0 {
 		flags = append(flags, "--event-ttl="+p.config.EventTTL.String())

@@ -55,7 +55,7 @@ func (p *Plane) startNodes(ctx context.Context) error {
 		}
 		ready := 0
 		for _, node := range nodes.Items {
-			if isReady(node) {
+			if IsReady(node) {
 				ready++
 			}
 		}
@@ -66,7 +66,8 @@ func (p *Plane) startNodes(ctx context.Context) error {
 	})
 }
 
-func isReady(node corev1.Node) bool {
+// IsReady tells whether a node says so.
+func IsReady(node corev1.Node) bool {
 	for _, condition := range node.Status.Conditions {
 		if condition.Type == corev1.NodeReady {
 			return condition.Status == corev1.ConditionTrue

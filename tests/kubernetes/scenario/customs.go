@@ -266,7 +266,7 @@ func (r *run) customPrefix() string { return "/registry/" + r.group() + "/widget
 // removeCustom deletes the definition, and with it everything that it defined.
 func removeCustom(ctx context.Context, r *run) error {
 	_, err := r.kubectl(ctx, "", "delete", "crd", "widgets."+r.group(), "--ignore-not-found",
-		"--timeout=4m")
+		"--timeout=8m")
 	if err != nil {
 		return err
 	}

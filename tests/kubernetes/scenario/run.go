@@ -115,6 +115,11 @@ func (r *run) all(ctx context.Context) error {
 	}
 	defer seen.stop()
 	writing := r.startWriters(ctx)
+	nudging, enough := context.WithCancel(ctx)
+	var nudger sync.WaitGroup
+	nudger.Go(func() { r.nudge(nudging) })
+	defer nudger.Wait()
+	defer enough()
 
 	r.steps(ctx, "calm", func() bool { return true })
 	if r.size.faults {

@@ -58,7 +58,7 @@ func (r *run) kubectl(ctx context.Context, input string, arguments ...string) (s
 }
 
 // How long kubectl may wait for what it was told to wait for.
-const kubectlPatience = 4 * time.Minute
+const kubectlPatience = 9 * time.Minute
 
 func (r *run) kubectlOnce(
 	ctx context.Context, server int, input string, arguments ...string,
@@ -87,11 +87,12 @@ func contradictionf(format string, values ...any) error {
 	return contradiction(fmt.Sprintf(format, values...))
 }
 
-// asking is `try` for what has its own deadlines.
+// asking is `try` for what has its own deadlines; the time runs from the first failure.
 func (r *run) asking(
 	ctx context.Context, within time.Duration, ask func(ctx context.Context, server int) error,
 ) (failed int, err error) {
-	for deadline := time.Now().Add(within); ; failed++ {
+	var deadline time.Time
+	for ; ; failed++ {
 		err := ask(ctx, failed%len(r.clients))
 		var wrong contradiction
 		if err == nil || ctx.Err() != nil || errors.As(err, &wrong) {
@@ -99,6 +100,9 @@ func (r *run) asking(
 		}
 		if !isAnswer(err) {
 			r.errors.add(kindOf(err))
+		}
+		if failed == 0 {
+			deadline = time.Now().Add(within)
 		}
 		if time.Now().After(deadline) {
 			return failed, fmt.Errorf("no retry cures it: %w", err)
@@ -162,7 +166,7 @@ func scaleDeployment(ctx context.Context, r *run) error {
 	for _, arguments := range [][]string{
 		{"apply", "-f", "-"},
 		{"scale", "deployment/web", scale},
-		{"rollout", "status", "deployment/web", "--timeout=3m"},
+		{"rollout", "status", "deployment/web", "--timeout=8m"},
 	} {
 		if _, err := r.kubectl(ctx, deployment, append(arguments, "-n", r.in("web"))...); err != nil {
 			return err
@@ -174,7 +178,7 @@ func scaleDeployment(ctx context.Context, r *run) error {
 func rollOver(ctx context.Context, r *run) error {
 	for _, arguments := range [][]string{
 		{"set", "image", "deployment/web", "web=web:2"},
-		{"rollout", "status", "deployment/web", "--timeout=3m"},
+		{"rollout", "status", "deployment/web", "--timeout=8m"},
 	} {
 		if _, err := r.kubectl(ctx, "", append(arguments, "-n", r.in("web"))...); err != nil {
 			return err
@@ -250,7 +254,7 @@ func namespaces(ctx context.Context, r *run) error {
 
 // removeNamespaces waits until nothing of them is left in the storage, either.
 func (r *run) removeNamespaces(ctx context.Context, names ...string) error {
-	delete := append([]string{"delete", "namespace", "--ignore-not-found", "--timeout=3m"}, names...)
+	delete := append([]string{"delete", "namespace", "--ignore-not-found", "--timeout=8m"}, names...)
 	if _, err := r.kubectl(ctx, "", delete...); err != nil {
 		return err
 	}
