@@ -8,14 +8,7 @@
 # LOAD: flags for what measures the load of Kubernetes, RESULTS: a file for its figures.
 
 PEERS = $$(tests/interop/build-peers.sh)
-# Kubernetes' own programs; tests/kubernetes/build.sh makes them if KUBE_BIN does not say where they are.
-KUBERNETES = $$(tests/kubernetes/build.sh)
 CLUSTER_TEST = cargo test --release --test cluster --
-# Takes the lock for what must have the machine for itself, as benches and fault tests do.
-KUBERNETES_LOAD = peers=$(PEERS) && server=$$(realpath $(TESTED_BIN)) && cd tests/kubernetes \
-	&& program=$$(mktemp -t orrery-load-XXXXXX) && trap 'rm -f "$$program"' EXIT \
-	&& go build -o "$$program" ./load && "$$program" -server "$$server" \
-	-etcd "$${ETCD-$$peers/etcd}" -results '$(abspath $(RESULTS))'
 COMPARE = ETCD_BIN=$(PEERS)/etcd cargo bench --bench compare --
 # Built with the tests, so that nothing is built twice: tests turn on features of dependencies.
 TESTED_BIN = $${ORRERY_BIN:-$$(cargo test --release --quiet --no-run --test command_line >&2 \
@@ -27,8 +20,7 @@ CONFORMANCE = ETCD=$${ETCD:-$$(peers=$(PEERS) && echo $$peers/etcd)} \
 
 .PHONY: conformance conformance-fuzz golden
 .PHONY: prometheus-test peers interop jetcd etcd-suite cluster-tests cluster-tests-etcd fault-rounds big-restart
-.PHONY: kubernetes-storage kubernetes-load kubernetes-connections kubernetes-list-and-watch kubernetes-kubeadm
-.PHONY: kubernetes-migration bench bench-parts gap rolling-restart compose-test compose-kubernetes-test
+.PHONY: bench bench-parts gap rolling-restart compose-test compose-kubernetes-test
 
 peers: ## build the etcd to compare with (a minute; then cached)
 	@tests/interop/build-peers.sh
@@ -42,27 +34,6 @@ jetcd: ## Java's jetcd on three members with certificates and users (a JDK and M
 
 etcd-suite: ## etcd's own tests/common with our binary where etcd was (TESTS=...; 9 minutes)
 	peers=$(PEERS) && tests/etcd-suite/run.sh $(TESTED_BIN) $$peers '$(or $(TESTS),.)'
-
-kubernetes-storage: ## Kubernetes' own tests of its storage, on our server (7 minutes)
-	tests/kubernetes/storage.sh $(TESTED_BIN)
-
-kubernetes-load: ## what 1,000 and 5,000 nodes ask, and the most nodes, beside etcd (half an hour; LOAD=flags)
-	$(KUBERNETES_LOAD) requests $(LOAD)
-
-kubernetes-connections: ## a member with 600 watches and 2,500 idle connections, beside etcd (5 minutes)
-	$(KUBERNETES_LOAD) connections $(LOAD)
-
-kubernetes-list-and-watch: ## a watch while 10,000 objects are listed on its connection, beside etcd (4 minutes)
-	$(KUBERNETES_LOAD) list-and-watch $(LOAD)
-
-kubernetes-migration: ## a real control plane moves from etcd to the server and back (6 minutes; KUBE_BIN=/path)
-	peers=$(PEERS) && programs=$(KUBERNETES) && server=$$(realpath $(TESTED_BIN)) && cd tests/kubernetes \
-		&& ORRERY_BIN=$$server ETCD_BIN=$$peers KUBE_BIN=$$programs \
-		go test -count=1 -timeout 30m -v -run Migration ./kubeadm
-
-kubernetes-kubeadm: ## as kubeadm, k3s and RKE2 start, join, copy and roll back members (3 minutes; ORRERY_COPIES=4)
-	server=$$(realpath $(TESTED_BIN)) && cd tests/kubernetes \
-		&& ORRERY_BIN=$$server go test -count=1 -timeout 20m ./kubeadm
 
 conformance: ## the scripts of tests/conformance on all targets, a real etcd (ETCD=...) among them
 	$(CONFORMANCE) as_the_scripts_say
@@ -140,3 +111,5 @@ jepsen-matrix: jepsen-build ## the cells of the matrix that have no result yet (
 
 jepsen-soak: jepsen-build ## everything at once, for hours (root; HOURS=1)
 	$(JEPSEN) soak --hours $(or $(HOURS),1)
+
+include tests/kubernetes/kubernetes.mk

@@ -1,4 +1,7 @@
-// Package kubernetes pins the version of Kubernetes whose tests run here.
+// Package kubernetes pins the version of Kubernetes whose programs and tests run here.
 package kubernetes
 
-import _ "k8s.io/apiserver/pkg/storage"
+import (
+	_ "k8s.io/apiserver/pkg/storage"
+	_ "k8s.io/kubernetes/test/integration/etcd"
+)
