@@ -17,7 +17,7 @@ ENDPOINTS := 127.0.0.1:2379,127.0.0.1:22379,127.0.0.1:32379
 .PHONY: help setup build run cluster compose deb deb-test unit-test test check deny fuzz simulate
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-26s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## install what the build needs and is missing
 	@missing=(); \
