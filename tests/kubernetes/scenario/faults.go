@@ -120,7 +120,7 @@ func (r *run) inflict(ctx context.Context, kind fault, turn int, first bool) err
 	if !kind.leader {
 		member = (leader + 1 + turn%2) % 3
 	}
-	begun := r.ledger.now()
+	begun := r.probes.now()
 	r.say("%s (%s)", kind.name, r.members.Name(member))
 	if err := kind.begin(ctx, r, member); err != nil {
 		return err
@@ -129,9 +129,9 @@ func (r *run) inflict(ctx context.Context, kind fault, turn int, first bool) err
 	if err := kind.end(ctx, r, member); err != nil {
 		return fmt.Errorf("ending it: %w", err)
 	}
-	back := r.ledger.now()
+	back := r.probes.now()
 	pause(ctx, r.size.settle)
-	longest := r.ledger.longestGap(begun, r.ledger.now())
+	longest := r.probes.longestGap(begun, r.probes.now())
 	r.say("%s: nothing was acknowledged for %s at the longest; over after %s", kind.name,
 		milliseconds(longest), seconds(back-begun))
 	if first {

@@ -47,7 +47,8 @@ type run struct {
 	eventSpaces []string
 
 	errors *errorCounts
-	ledger *ledger
+	// Of the writers; of the probes.
+	ledger, probes *ledger
 
 	mutex      sync.Mutex
 	violations []string
@@ -58,8 +59,9 @@ func newRun(
 ) (*run, error) {
 	r := &run{
 		name: name, plane: started, members: members, size: size, table: table, begun: time.Now(),
-		errors: &errorCounts{}, ledger: &ledger{begun: time.Now()},
+		errors: &errorCounts{},
 	}
+	r.ledger, r.probes = &ledger{begun: r.begun}, &ledger{begun: r.begun}
 	// What happens at the same time as something else has a place of its own in the table.
 	table.expect(startRow)
 	for _, phase := range []string{"calm", "faults"} {
@@ -109,16 +111,20 @@ func (r *run) all(ctx context.Context) error {
 	if err := r.create(ctx, 0, writersNamespace); err != nil {
 		return err
 	}
+	if err := r.makeProbes(ctx); err != nil {
+		return err
+	}
 	seen, err := r.observe(ctx)
 	if err != nil {
 		return err
 	}
 	defer seen.stop()
 	writing := r.startWriters(ctx)
-	nudging, enough := context.WithCancel(ctx)
-	var nudger sync.WaitGroup
-	nudger.Go(func() { r.nudge(nudging) })
-	defer nudger.Wait()
+	beside, enough := context.WithCancel(ctx)
+	var helping sync.WaitGroup
+	helping.Go(func() { r.nudge(beside) })
+	helping.Go(func() { r.probe(beside) })
+	defer helping.Wait()
 	defer enough()
 
 	r.steps(ctx, "calm", func() bool { return true })
@@ -133,6 +139,9 @@ func (r *run) all(ctx context.Context) error {
 	}
 	r.say("all faults are over; what must hold now")
 	writing.stop()
+	// What is compared must be at rest.
+	enough()
+	helping.Wait()
 	r.check(ctx, writing, seen)
 	r.costs()
 	return nil
@@ -176,7 +185,7 @@ func (r *run) summary(phase string, begun time.Time) {
 	acknowledged := r.ledger.count(since)
 	r.row(phase+": writes acknowledged", fmt.Sprint(acknowledged))
 	r.row(phase+": longest time without a write",
-		milliseconds(r.ledger.longestGap(since, r.ledger.now())))
+		milliseconds(r.probes.longestGap(since, r.probes.now())))
 	r.row(phase+": longest wait of one writer", milliseconds(r.ledger.longestWait(since)))
 	failed, kinds := r.errors.take()
 	share := 100 * float64(failed) / float64(max(1, failed+acknowledged))
