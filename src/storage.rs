@@ -123,8 +123,9 @@ impl Storage {
     ///
     /// `is_early_enough` is asked whether what came after an entry can be had from elsewhere.
     ///
-    /// # Errors [`Error::Files`] when there is no such moment, or the answer is no; then nothing has
-    /// been changed.
+    /// # Errors
+    /// [`Error::Files`] when there is no such moment, or the answer is no; then nothing has been
+    /// changed.
     pub fn open_earlier(
         directory: &Path,
         is_early_enough: impl FnOnce(LogId) -> bool,

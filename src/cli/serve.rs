@@ -133,8 +133,8 @@ async fn send_the_rest(traces: Option<&Exporter>) {
     }
 }
 
-/// Each client is a file. The limit that processes start with is often kept low for the sake of old
-/// programs; up to the other one a process may raise it by itself, as every program in Go does.
+/// Each client is a file. The limit that processes start with is often kept low for old programs;
+/// up to the other one a process may raise it by itself, as every program in Go does.
 fn allow_files() {
     use nix::sys::resource::{Resource::RLIMIT_NOFILE, getrlimit, setrlimit};
     let raised =

@@ -45,14 +45,17 @@ impl Calls {
     }
 
     /// Goes on with the connection and its calls until the connection ends.
+    ///
+    /// Calls come first: tokio lets a task do so much at a time, and a connection that has much to
+    /// write takes all of it.
     pub(super) async fn with<C: Future>(&mut self, mut connection: Pin<&mut C>) -> C::Output {
         std::future::poll_fn(|context| {
             loop {
+                let some_wait = self.turn(context);
                 if let Poll::Ready(outcome) = connection.as_mut().poll(context) {
                     return Poll::Ready(outcome);
                 }
-                self.under_way.extend(self.started.0.lock().expect(UNPOISONED).drain(..));
-                if !self.turn(context) {
+                if !self.take_started() && !some_wait {
                     return Poll::Pending;
                 }
             }
@@ -60,16 +63,23 @@ impl Calls {
         .await
     }
 
-    /// Goes on with the calls that can; whether any of them has ended.
+    /// Whether the connection has started calls.
+    fn take_started(&mut self) -> bool {
+        let mut started = self.started.0.lock().expect(UNPOISONED);
+        let are_some = !started.is_empty();
+        self.under_way.extend(started.drain(..));
+        are_some
+    }
+
+    /// Goes on with the calls that can. Whether some of them may have to wait for the next turn.
     fn turn(&mut self, context: &mut Context<'_>) -> bool {
-        let (began, mut any_ended) = (Instant::now(), false);
+        let began = Instant::now();
         while let Poll::Ready(Some(())) = self.under_way.poll_next_unpin(context) {
-            any_ended = true;
             if began.elapsed() > TURN {
-                break;
+                return true;
             }
         }
-        any_ended
+        false
     }
 }
 
@@ -112,13 +122,12 @@ mod tests {
             let connection = std::pin::pin!(connection);
             let mut both = std::pin::pin!(calls.with(connection));
             assert!(!poll(both.as_mut()));
-            assert_eq!(polled.load(Ordering::Relaxed), 1, "none has an answer");
+            assert_eq!(polled.load(Ordering::Relaxed), 2, "none has an answer");
             applied.send(()).unwrap();
             assert!(!poll(both.as_mut()));
         }
         assert!(calls.under_way.is_empty());
-        // Woken, and with sixteen answers.
-        assert_eq!(polled.load(Ordering::Relaxed), 3);
+        assert_eq!(polled.load(Ordering::Relaxed), 3, "once for sixteen answers");
     }
 
     #[test]
@@ -147,6 +156,6 @@ mod tests {
         let mut calls = Calls::new(started.clone());
         let connection = std::pin::pin!(connection);
         assert!(!poll(std::pin::pin!(calls.with(connection))));
-        assert_eq!(polled.load(Ordering::Relaxed), 4, "after each of them");
+        assert!(polled.load(Ordering::Relaxed) >= 4, "after each of them");
     }
 }

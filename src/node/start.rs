@@ -312,7 +312,7 @@ fn open_state(options: &Options) -> Result<Storage, StartError> {
     match Storage::open_earlier(dir, in_log) {
         Ok(storage) => {
             let applied = storage.durable().map_or(0, |id| id.index);
-            warn!(%refused, applied, "state lacks files; opened as it was before, the log has the rest");
+            warn!(%refused, applied, "state lacks files; opened as it was, the log has the rest");
             Ok(storage)
         }
         Err(_) => Err(refused.into()),
