@@ -217,5 +217,6 @@ done
 count=$("${kubectl[@]}" get configmaps --no-headers | grep -c '^before-\|^during-')
 expect "objects made while members were killed" "$count" 6
 wait_ready_nodes
+docker images --format '{{.Repository}}: {{.Size}} as made here' | sort
 docker stats --no-stream --format '{{.Name}} uses {{.MemUsage}}' | sort
 echo "kubernetes: each member was killed once, nothing was lost and all nodes are ready"

@@ -7,7 +7,7 @@ set -euo pipefail
 cd "${1:-/certs}"
 umask 077
 
-# The key of the certificate for peers, which an API server has no use for, signs service accounts' tokens.
+# The certificate for peers, which an API server has no use for, is for service accounts: its key signs their tokens.
 orrery certs --out . --host kube-apiserver,localhost,127.0.0.1
 if [ ! -s tokens.csv ]; then
     token=$(od --address-radix=n --format=x1 --read-bytes=16 /dev/urandom | tr -d ' \n')
