@@ -12,7 +12,12 @@ use tracing::Instrument;
 use self::chunks::Chunks;
 use crate::{
     grpc::{
-        Limits, aside::aside, gate::Admission, header::Header, metrics::Proposals, validate, who,
+        Limits,
+        aside::{self, aside},
+        gate::Admission,
+        header::Header,
+        metrics::Proposals,
+        validate, who,
     },
     node::{Credentials, Error, Freshness, Reader, Who, space::cost, spans},
     proto::etcdserverpb::{
@@ -49,7 +54,7 @@ impl kv_server::Kv for Kv {
         let span = spans::of_range("range", &range);
         let mut response = self.read(&who, range).instrument(span).await?;
         self.header.fill(&mut response.header);
-        Ok(Response::new(response))
+        Ok(aside::answer(response))
     }
 
     type RangeStreamStream = stream::Iter<Chunks>;
@@ -108,7 +113,7 @@ impl kv_server::Kv for Kv {
             }
         };
         self.header.fill(&mut response.header);
-        Ok(Response::new(response))
+        Ok(aside::answer(response))
     }
 
     async fn compact(

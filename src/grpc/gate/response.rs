@@ -13,6 +13,7 @@ use hyper::body::{Body as HttpBody, Bytes, Frame, SizeHint};
 use tonic::{Code, Status};
 
 use super::{EndOfCall, Gate, Refusal, frames::Frames};
+use crate::grpc::aside;
 
 /// A call under way. However it ends, it is counted as handled once.
 pub(super) struct Call {
@@ -38,7 +39,7 @@ impl Call {
             self.code = status.code();
             return response;
         }
-        response.map(|body| {
+        aside::encoded(response).map(|body| {
             Body::new(Answer { body, call: self, end, frames: Frames::default(), ended: false })
         })
     }
