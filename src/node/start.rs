@@ -294,9 +294,9 @@ impl Opened {
     }
 }
 
-/// Opens the state. A directory that was copied while its member ran may have state of which not all
-/// files were copied; if the log holds what came after an earlier moment, the state is opened as it
-/// was then, and the log replayed as after a crash.
+/// Opens the state. A directory that was copied while its member ran may have state of which not
+/// all files were copied; if the log holds what came after an earlier moment, the state is opened
+/// as it was then, and the log replayed as after a crash.
 fn open_state(options: &Options) -> Result<Storage, StartError> {
     let Some(dir) = &options.state_dir else { return Ok(Storage::open(storage::Place::Memory)?) };
     let refused = match Storage::open(storage::Place::Directory(dir)) {
