@@ -137,7 +137,8 @@ async fn send_the_rest(traces: Option<&Exporter>) {
 /// programs; up to the other one a process may raise it by itself, as every program in Go does.
 fn allow_files() {
     use nix::sys::resource::{Resource::RLIMIT_NOFILE, getrlimit, setrlimit};
-    let raised = getrlimit(RLIMIT_NOFILE).and_then(|(_, most)| setrlimit(RLIMIT_NOFILE, most, most));
+    let raised =
+        getrlimit(RLIMIT_NOFILE).and_then(|(_, most)| setrlimit(RLIMIT_NOFILE, most, most));
     if let Err(error) = raised {
         warn!(%error, "cannot raise the limit of open files");
     }
