@@ -1,6 +1,6 @@
 //! `deploy/prometheus/` with a real Prometheus and three real members: every expression of alerts
 //! and dashboard can be evaluated and finds series, no alert fires while all is well, and those
-//! about members fire when members die.
+//! about members fire when members die, when the space runs out, and when leaders change often.
 //!
 //! `make prometheus-test`; the program is Debian's, or the one that `PROMETHEUS` names.
 //! With `ORRERY_BIN` the members are of another server.
@@ -21,10 +21,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use etcd_client::{AlarmAction, AlarmType, WatchOptions};
+use etcd_client::{AlarmAction, AlarmType, Client, WatchOptions};
 use members::{Cluster, Setup};
+use nix::{
+    fcntl::{FallocateFlags, fallocate},
+    sys::statvfs::statvfs,
+};
 use serde_json::Value;
-use tokio::{net::TcpSocket, time::sleep};
+use tokio::{net::TcpSocket, sync::Mutex, time::sleep};
 
 /// The name of the job of these members.
 const JOB: &str = "orrery";
@@ -35,13 +39,29 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// How long all must be quiet while all is well: many times as long as alerts wait here.
 const QUIET: Duration = Duration::from_secs(15);
 
+/// How long alerts must stay as they are: longer than one that has begun takes to fire.
+const SETTLED: Duration = Duration::from_secs(5);
+
+/// What a busy machine sets off by itself.
+const SLOWNESS: [&str; 5] = [
+    "etcdGRPCRequestsSlow",
+    "etcdHighCommitDurations",
+    "etcdHighFsyncDurations",
+    "etcdMemberCommunicationSlow",
+    "orrerySlowApply",
+];
+
+/// One cluster at a time: members that wait for the processor set alerts off.
+static TURN: Mutex<()> = Mutex::const_new(());
+
+const QUOTA_BYTES: i64 = 16 << 20;
+
+const GIBIBYTE: u64 = 1 << 30;
+
 #[tokio::test]
 async fn alerts_and_dashboard_work_on_real_members() {
-    let Some(program) = program() else {
-        let text = "SKIPPED Prometheus: there is none (apt-get install prometheus, PROMETHEUS=)";
-        let _ = writeln!(std::io::stderr(), "{text}");
-        return;
-    };
+    let Some(program) = program() else { return };
+    let _turn = TURN.lock().await;
     let mut setup = Setup::new(3);
     setup.flags.push("--metrics=extensive".to_owned());
     let mut cluster = setup.start().await;
@@ -75,14 +95,104 @@ async fn alerts_and_dashboard_work_on_real_members() {
     prometheus.until_firing(&["etcdMembersDown", "etcdInsufficientMembers", "etcdNoLeader"]).await;
 }
 
-/// `PROMETHEUS`, or the one that is installed.
+#[tokio::test]
+async fn a_quota_that_is_used_up_is_told_of_before_and_after_writes_are_refused() {
+    let Some(program) = program() else { return };
+    let _turn = TURN.lock().await;
+    let mut setup = Setup::new(3);
+    setup.flags.push(format!("--quota-backend-bytes={QUOTA_BYTES}"));
+    let cluster = setup.start().await;
+    let prometheus = Prometheus::start(&program, &cluster).await;
+    prometheus.until_only(&[]).await;
+
+    let mut client = cluster.client(0).await;
+    let mut written = 0;
+    while client.status().await.unwrap().db_size() < QUOTA_BYTES * 97 / 100 {
+        assert!(put(&mut client, written).await, "refused after {written} values");
+        written += 1;
+    }
+    let growing = ["etcdDatabaseQuotaLowSpace", "etcdExcessiveDatabaseGrowth"];
+    prometheus.until_only(&growing).await;
+    while put(&mut client, written).await {
+        written += 1;
+    }
+    prometheus.until_only(&[growing[0], growing[1], "orreryAlarm"]).await;
+}
+
+/// Whether a value of 16 KiB was taken, or the space is used up.
+async fn put(client: &mut Client, number: usize) -> bool {
+    match client.put(format!("key{number}"), vec![b'x'; 16 << 10], None).await {
+        Ok(_) => true,
+        Err(error) => {
+            assert!(error.to_string().contains("space exceeded"), "{error}");
+            false
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_disk_that_others_fill_is_told_of() {
+    let Some(program) = program() else { return };
+    let _turn = TURN.lock().await;
+    // A reserve so large that little is left above it, in place of a disk that is small.
+    let disk = tempfile::Builder::new().prefix("orrery-prometheus-").tempdir().unwrap();
+    let free = statvfs(disk.path()).unwrap();
+    let free = u64::from(free.blocks_available()) * free.fragment_size();
+    assert!(free > 4 * GIBIBYTE, "only {free} bytes are free here");
+    let mut setup = Setup::new(3);
+    setup.flags.push(format!("--disk-reserve-bytes={}", free - 2 * GIBIBYTE));
+    let cluster = setup.start().await;
+    let prometheus = Prometheus::start(&program, &cluster).await;
+    prometheus.until_only(&[]).await;
+
+    let file = fs::File::create(disk.path().join("file")).unwrap();
+    let length = i64::try_from(3 * GIBIBYTE).unwrap();
+    fallocate(&file, FallocateFlags::empty(), 0, length).unwrap();
+    prometheus.until_only(&["orreryAlarm"]).await;
+    drop(cluster);
+}
+
+#[tokio::test]
+async fn leaders_that_change_often_are_told_of() {
+    let Some(program) = program() else { return };
+    let _turn = TURN.lock().await;
+    let cluster = Setup::new(3).start().await;
+    let prometheus = Prometheus::start(&program, &cluster).await;
+    prometheus.until_only(&[]).await;
+
+    let mut client = cluster.client(0).await;
+    let busy = tokio::spawn(async move {
+        for number in 0_u64.. {
+            // Without a leader for a moment it may fail, as it does for everybody.
+            let _ = client.put("key", number.to_string(), None).await;
+            sleep(Duration::from_millis(20)).await;
+        }
+    });
+    for _ in 0..6 {
+        let leader = cluster.leader().await;
+        let status = cluster.client((leader + 1) % 3).await.status().await.unwrap();
+        let next = status.header().unwrap().member_id();
+        cluster.client(leader).await.move_leader(next).await.unwrap();
+        // So that it was scraped, with some writes.
+        sleep(Duration::from_secs(1)).await;
+    }
+    prometheus.until_only(&["etcdHighNumberOfLeaderChanges"]).await;
+    busy.abort();
+}
+
+/// `PROMETHEUS`, or the one that is installed; without one it is said that tests are left out.
 fn program() -> Option<PathBuf> {
     let named = env::var_os("PROMETHEUS").filter(|named| !named.is_empty()).map(PathBuf::from);
     let installed = || {
         let places = env::split_paths(&env::var_os("PATH")?).collect::<Vec<_>>();
         places.into_iter().map(|place| place.join("prometheus")).find(|it| it.is_file())
     };
-    named.or_else(installed)
+    let found = named.or_else(installed);
+    if found.is_none() {
+        let text = "SKIPPED Prometheus: there is none (apt-get install prometheus, PROMETHEUS=)";
+        let _ = writeln!(std::io::stderr(), "{text}");
+    }
+    found
 }
 
 /// A little of what members have to do all the time.
@@ -131,7 +241,8 @@ fn shipped(name: &str) -> String {
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// The shipped alerts, which wait for two seconds instead of minutes.
+/// The shipped alerts, which wait for two seconds instead of minutes, and look each second where they
+/// look each minute.
 fn impatient(alerts: &str) -> String {
     let wait = |line: &str| match line.split_once("for: ") {
         Some((indent, time)) if indent.trim().is_empty() && time.ends_with('m') => {
@@ -139,7 +250,7 @@ fn impatient(alerts: &str) -> String {
         }
         _ => format!("{line}\n"),
     };
-    alerts.lines().map(wait).collect()
+    alerts.lines().map(wait).collect::<String>().replace("m:1m]", "m:1s]")
 }
 
 impl Prometheus {
@@ -243,6 +354,21 @@ impl Prometheus {
         }
     }
 
+    /// Waits until these fire, and lets no other do so until they have for a while.
+    async fn until_only(&self, names: &[&str]) {
+        self.until("all members are scraped", "count(up == 1) == 3").await;
+        let expected: BTreeSet<String> = names.iter().map(|&name| name.to_owned()).collect();
+        let (begin, mut since) = (Instant::now(), None);
+        while since.is_none_or(|since: Instant| since.elapsed() < SETTLED) {
+            let mut firing = self.firing().await;
+            firing.retain(|name| !SLOWNESS.contains(&name.as_str()));
+            assert!(firing.is_subset(&expected), "{expected:?} are expected, {firing:?} fire");
+            since = (firing == expected).then(|| since.unwrap_or_else(Instant::now));
+            assert!(begin.elapsed() < PATIENCE, "{expected:?} are expected, {firing:?} fire");
+            sleep(Duration::from_millis(200)).await;
+        }
+    }
+
     /// Alerts that cannot be evaluated, or that would stay silent for want of series.
     async fn rules_without_series(&self) -> Vec<String> {
         let found = self.get("/api/v1/rules").await;
@@ -336,4 +462,5 @@ fn comparisons_become_answers() {
         assert_eq!(compared(alert), answer);
     }
     assert_eq!(impatient("  for: 5m\n  x: for: 5m"), "  for: 2s\n  x: for: 5m\n");
+    assert_eq!(impatient("(a)[15m:1m]"), "(a)[15m:1s]\n");
 }

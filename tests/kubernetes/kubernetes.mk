@@ -9,9 +9,10 @@ KUBERNETES_LOAD = peers=$(PEERS) && server=$$(realpath $(TESTED_BIN)) && cd test
 	-etcd "$${ETCD-$$peers/etcd}" -results '$(abspath $(RESULTS))'
 
 .PHONY: kubernetes kubernetes-storage kubernetes-integration kubernetes-up kubernetes-scenario
-.PHONY: kubernetes-scenario-small kubernetes-load kubernetes-connections kubernetes-list-and-watch kubernetes-kubeadm kubernetes-migration
+.PHONY: kubernetes-scenario-small kubernetes-load kubernetes-connections kubernetes-list-and-watch
+.PHONY: kubernetes-through kubernetes-kubeadm kubernetes-migration
 
-# What is measured beside an etcd is not in it: load, connections, list-and-watch, and the large scenario.
+# What is measured beside an etcd is not in it: load, connections, through, list-and-watch, and the large scenario.
 kubernetes: ## everything that Kubernetes' programs and tests can say of the server (half an hour)
 	$(MAKE) kubernetes-kubeadm kubernetes-migration kubernetes-storage kubernetes-integration \
 		kubernetes-scenario-small
@@ -27,6 +28,9 @@ kubernetes-connections: ## a member with 600 watches and 2,500 idle connections,
 
 kubernetes-list-and-watch: ## a watch while 10,000 objects are listed on its connection, beside etcd (4 minutes)
 	$(KUBERNETES_LOAD) list-and-watch $(LOAD)
+
+kubernetes-through: ## 1,000 nodes and pods that come and go, through a real control plane, beside etcd (8 minutes)
+	binaries=$(KUBERNETES) && $(KUBERNETES_LOAD) through -binaries "$$binaries" $(LOAD)
 
 kubernetes-migration: ## a real control plane moves from etcd to the server and back (6 minutes; KUBE_BIN=/path)
 	peers=$(PEERS) && programs=$(KUBERNETES) && server=$$(realpath $(TESTED_BIN)) && cd tests/kubernetes \

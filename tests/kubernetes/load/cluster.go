@@ -13,6 +13,8 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
+
+	"orrery.invalid/kubernetes/plane"
 )
 
 const (
@@ -225,6 +227,17 @@ func (c *cluster) endpoints() []string {
 		all = append(all, m.url)
 	}
 	return all
+}
+
+// storage is what API servers need to find and to be let in.
+func (c *cluster) storage() plane.Storage {
+	found := plane.Storage{Endpoints: c.endpoints()}
+	if c.tls != nil {
+		files := authority{home: filepath.Join(c.home, "certs")}
+		found.Bundle = files.file("ca.crt")
+		found.Client = plane.Pair{Certificate: files.file("client.crt"), Key: files.file("client.key")}
+	}
+	return found
 }
 
 // client is configured as kube-apiserver's.

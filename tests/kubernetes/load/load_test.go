@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"testing"
@@ -261,6 +263,88 @@ func TestShare(t *testing.T) {
 	}{{2500, 0, 3, false, 2500}, {2500, 0, 3, true, 834}, {2500, 2, 3, true, 833}, {7, 0, 1, true, 7}} {
 		if got := share(one.all, one.member, one.members, one.spread); got != one.want {
 			t.Errorf("%+v: got %d", one, got)
+		}
+	}
+}
+
+const told = `# TYPE apiserver_request_duration_seconds histogram
+apiserver_request_duration_seconds_bucket{verb="PUT",resource="leases",subresource="",scope="resource",le="0.005"} %d
+apiserver_request_duration_seconds_bucket{verb="PUT",resource="leases",subresource="",scope="resource",le="0.025"} %d
+apiserver_request_duration_seconds_bucket{verb="PUT",resource="leases",subresource="",scope="resource",le="+Inf"} %d
+apiserver_request_duration_seconds_sum{verb="PUT",resource="leases",subresource="",scope="resource"} %v
+apiserver_request_duration_seconds_count{verb="PUT",resource="leases",subresource="",scope="resource"} %d
+# TYPE apiserver_request_total counter
+apiserver_request_total{verb="PUT",resource="pods",subresource="status",code="409"} %d
+apiserver_request_total{verb="PUT",resource="pods",subresource="status",code="200"} 7
+`
+
+func TestMetricsAreThoseOfTheWindow(t *testing.T) {
+	read := func(atMost5, atMost25, all int, sum float64, conflicts int) *metrics {
+		m := newMetrics()
+		text := fmt.Sprintf(told, atMost5, atMost25, all, sum, all, conflicts)
+		if err := m.read([]byte(text)); err != nil {
+			t.Fatal(err)
+		}
+		return m
+	}
+	window := read(150, 210, 210, 1.4, 5).since(read(50, 60, 60, 0.4, 2))
+	leases := window.served[kind{"PUT", "leases"}]
+	if leases == nil {
+		t.Fatalf("no leases in %v", window.served)
+	}
+	for _, one := range []struct {
+		what      string
+		got, want float64
+	}{
+		{"requests", leases.count, 150},
+		{"mean", milliseconds(leases.mean()), 1000.0 / 150},
+		{"p50", milliseconds(leases.quantile(0.5)), 3.75},
+		{"p80", milliseconds(leases.quantile(0.8)), 13},
+		{"conflicts", window.failed["409 PUT pods/status"], 3},
+		{"kinds of failures", float64(len(window.failed)), 1},
+	} {
+		if math.Abs(one.got-one.want) > 1e-4 {
+			t.Errorf("%s: %v, want %v", one.what, one.got, one.want)
+		}
+	}
+	if again := read(1, 1, 1, 1, 1); len(again.since(again).served) > 0 {
+		t.Error("what was not asked has a row")
+	}
+}
+
+func TestQuantileBeyondTheLastBound(t *testing.T) {
+	long := histogram{count: 10, upTo: map[float64]float64{1: 5, 60: 9, math.Inf(1): 10}}
+	if got := long.quantile(0.99); got != time.Minute {
+		t.Errorf("got %v", got)
+	}
+	if got := (&histogram{}).quantile(0.99); got != 0 {
+		t.Errorf("of none: %v", got)
+	}
+}
+
+func TestPassageIsJudged(t *testing.T) {
+	well := func() *passage {
+		return &passage{Served: map[string]call{
+			"PUT leases": {Count: 1000, P99: 20}, "LIST pods": {Count: 100, P99: 5000},
+			otherReads: {Count: 3, P99: 5000}, otherWrites: {Count: 3, P99: 999},
+		}}
+	}
+	if faults := well().faults(); len(faults) > 0 {
+		t.Errorf("all is well, but %v", faults)
+	}
+	for what, spoil := range map[string]func(*passage){
+		"a slow kind":       func(p *passage) { p.Served["POST pods"] = call{Count: 100, P99: 1000} },
+		"rare slow ones":    func(p *passage) { p.Served[otherWrites] = call{Count: 3, P99: 1500} },
+		"a node":            func(p *passage) { p.NotReady = []string{"node-0001"} },
+		"a pod":             func(p *passage) { p.Unborn = 1 },
+		"a pod that stays":  func(p *passage) { p.Undead = 1 },
+		"a panic":           func(p *passage) { p.Crashed = []string{"kube-apiserver-1: panic"} },
+		"nothing was asked": func(p *passage) { p.Served = nil },
+	} {
+		p := well()
+		spoil(p)
+		if faults := p.faults(); len(faults) != 1 {
+			t.Errorf("%s: %v", what, faults)
 		}
 	}
 }

@@ -1,5 +1,5 @@
-// Command load measures what a Kubernetes control plane asks of its etcd, without an API server: the
-// requests of kube-apiserver in their exact shapes, sent to our server and to an etcd in turns.
+// Command load measures what a Kubernetes control plane asks of its etcd, of our server and of an etcd in
+// turns: the requests of kube-apiserver in their exact shapes without one, or real ones through it.
 package main
 
 import (
@@ -22,6 +22,7 @@ modes:
   requests       what nodes, pods and API servers ask, on a schedule of its own (open loop)
   connections    memory and processor time of a member that holds watches and idle connections
   list-and-watch how late a watch is while its connection carries big lists
+  through        a real control plane, whose nodes renew leases while pods come and go
 
 flags:
 `
@@ -41,6 +42,7 @@ var modes = map[string]func(*flag.FlagSet) func(context.Context, *setup) error{
 	"requests":       requestsMode,
 	"connections":    connectionsMode,
 	"list-and-watch": listAndWatchMode,
+	"through":        throughMode,
 }
 
 func main() {
