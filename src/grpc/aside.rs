@@ -4,7 +4,6 @@
 use std::{
     pin::Pin,
     task::{Context, Poll, ready},
-    vec,
 };
 
 use axum::body::Body;
@@ -55,7 +54,7 @@ pub(crate) fn encoded(response: axum::response::Response) -> axum::response::Res
     }
     response.map(|mut body| {
         let frames = tokio::task::spawn_blocking(move || {
-            let mut frames = Vec::new();
+            let mut frames = Frames::new();
             let mut next = || {
                 block_on(std::future::poll_fn(|context| Pin::new(&mut body).poll_frame(context)))
             };
@@ -64,15 +63,17 @@ pub(crate) fn encoded(response: axum::response::Response) -> axum::response::Res
             }
             frames
         });
-        Body::new(Encoded { coming: Some(frames), frames: Vec::new().into_iter() })
+        Body::new(Encoded { coming: Some(frames), frames: Frames::new().into_iter() })
     })
 }
+
+type Frames = Vec<Result<Frame<Bytes>, axum::Error>>;
 
 /// A body whose frames come all at once.
 struct Encoded {
     /// Until they are there.
-    coming: Option<JoinHandle<Vec<Result<Frame<Bytes>, axum::Error>>>>,
-    frames: vec::IntoIter<Result<Frame<Bytes>, axum::Error>>,
+    coming: Option<JoinHandle<Frames>>,
+    frames: <Frames as IntoIterator>::IntoIter,
 }
 
 impl HttpBody for Encoded {
