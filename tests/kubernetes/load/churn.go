@@ -37,10 +37,18 @@ type churn struct {
 
 	creates, deletes, renewals, runs latencies
 
+	leases [ownRenewals]ownLease
+
 	guard    sync.Mutex
 	pods     map[string]*churnPod
 	errors   map[string]int
 	notReady map[string]bool
+}
+
+// ownLease is as it was last answered; none before the first time.
+type ownLease struct {
+	guard sync.Mutex
+	lease *coordinationv1.Lease
 }
 
 type churnPod struct {
@@ -188,21 +196,28 @@ func (c *churn) live(ctx context.Context, number int, due time.Time) {
 }
 
 // renew is what a kubelet does with its lease. Each of the leases is a second old when it is renewed, so
-// that no renewal meets another one.
+// that a renewal meets another one only when that takes longer.
 func (c *churn) renew(ctx context.Context, number int, due time.Time) {
+	held := &c.leases[number%ownRenewals]
+	held.guard.Lock()
+	defer held.guard.Unlock()
 	leases := c.client.CoordinationV1().Leases(churnNamespace)
 	renewed := metav1.NewMicroTime(due)
-	lease := &coordinationv1.Lease{
-		ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprintf("lease-%d", number%ownRenewals)},
-		Spec:       coordinationv1.LeaseSpec{RenewTime: &renewed},
-	}
 	c.ask(ctx, &c.renewals, "renewing a lease", due, func(ctx context.Context) error {
+		lease := held.lease.DeepCopy()
 		var err error
-		if number < ownRenewals {
-			_, err = leases.Create(ctx, lease, metav1.CreateOptions{})
+		if lease == nil {
+			lease = &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{
+				Name: fmt.Sprintf("lease-%d", number%ownRenewals),
+			}}
+			lease.Spec.RenewTime = &renewed
+			lease, err = leases.Create(ctx, lease, metav1.CreateOptions{})
 		} else {
-			// Whatever its version is.
-			_, err = leases.Update(ctx, lease, metav1.UpdateOptions{})
+			lease.Spec.RenewTime = &renewed
+			lease, err = leases.Update(ctx, lease, metav1.UpdateOptions{})
+		}
+		if err == nil {
+			held.lease = lease
 		}
 		return err
 	})

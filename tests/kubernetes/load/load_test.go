@@ -338,6 +338,7 @@ func TestPassageIsJudged(t *testing.T) {
 		"a node":            func(p *passage) { p.NotReady = []string{"node-0001"} },
 		"a pod":             func(p *passage) { p.Unborn = 1 },
 		"a pod that stays":  func(p *passage) { p.Undead = 1 },
+		"own requests":      func(p *passage) { p.Own = map[string]summary{ownLeases: {Count: 9, Failed: 1}} },
 		"a panic":           func(p *passage) { p.Crashed = []string{"kube-apiserver-1: panic"} },
 		"nothing was asked": func(p *passage) { p.Served = nil },
 	} {

@@ -262,6 +262,11 @@ func (p *passage) faults() (all []string) {
 	if p.Undead > 0 {
 		all = append(all, fmt.Sprintf("%d pods did not go", p.Undead))
 	}
+	for _, name := range slices.Sorted(maps.Keys(p.Own)) {
+		if failed := p.Own[name].Failed; failed > 0 {
+			all = append(all, fmt.Sprintf("%s failed %d times", name, failed))
+		}
+	}
 	if p.Served["PUT leases"].Count == 0 {
 		all = append(all, "no lease was renewed")
 	}
