@@ -137,7 +137,7 @@ async fn a_disk_that_others_fill_is_told_of() {
     // A reserve so large that little is left above it, in place of a disk that is small.
     let disk = tempfile::Builder::new().prefix("orrery-prometheus-").tempdir().unwrap();
     let free = statvfs(disk.path()).unwrap();
-    let free = u64::from(free.blocks_available()) * free.fragment_size();
+    let free = free.blocks_available() * free.fragment_size();
     assert!(free > 4 * GIBIBYTE, "only {free} bytes are free here");
     let mut setup = Setup::new(3);
     setup.flags.push(format!("--disk-reserve-bytes={}", free - 2 * GIBIBYTE));
@@ -241,8 +241,8 @@ fn shipped(name: &str) -> String {
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// The shipped alerts, which wait for two seconds instead of minutes, and look each second where they
-/// look each minute.
+/// The shipped alerts, which wait for two seconds instead of minutes, and look each second where
+/// they look each minute.
 fn impatient(alerts: &str) -> String {
     let wait = |line: &str| match line.split_once("for: ") {
         Some((indent, time)) if indent.trim().is_empty() && time.ends_with('m') => {
