@@ -26,7 +26,7 @@ mod source {
         pub(crate) mod validate;
         pub(crate) mod who;
 
-        pub(crate) use crate::stand_in::{metrics::Metrics, stats, status};
+        pub(crate) use crate::stand_in::{aside, metrics::Metrics, stats, status};
         pub(crate) use limits::Limits;
     }
 
