@@ -22,7 +22,7 @@ fi
 
 # The exceptions are ours.
 is_etcd=yes
-case $("$server" --version) in *"Orrery Version"*) is_etcd= ;; esac
+case $("$server" --version) in *"Git SHA: orrery-"*) is_etcd= ;; esac
 
 work=$(mktemp -d -t orrery-etcd-suite-XXXXXX)
 trap 'rm -rf "$work"' EXIT
