@@ -10,7 +10,6 @@ mod health;
 mod metrics;
 mod process;
 mod serve;
-
 mod unmoved;
 mod unread;
 

@@ -61,7 +61,7 @@ var (
 // node is a machine of a control plane, as far as its etcd goes. It has an address of its own on
 // loopback, so only the numbers of its ports differ from those that kubeadm writes.
 type node struct {
-	t             *testing.T
+	process
 	release       release
 	name, address string
 	ports         map[string]int
@@ -69,9 +69,7 @@ type node struct {
 	// The server under test, unless something else is said.
 	binary string
 	// /var/lib/etcd
-	data    string
-	log     string
-	process *exec.Cmd
+	data string
 	// Added to what kubeadm writes: its extraArgs.
 	extra []string
 }
@@ -80,7 +78,7 @@ const localhost = "127.0.0.1"
 
 func newNode(t *testing.T, r release, authority pki, number int) *node {
 	t.Helper()
-	n := &node{t: t, release: r, name: fmt.Sprintf("control-plane-%d", number), binary: os.Getenv("ORRERY_BIN")}
+	n := &node{process: process{t: t}, release: r, name: fmt.Sprintf("control-plane-%d", number), binary: os.Getenv("ORRERY_BIN")}
 	n.address = fmt.Sprintf("127.0.1.%d", number)
 	n.ports = map[string]int{
 		"client": reservePort(t, localhost, n.address),
@@ -92,7 +90,7 @@ func newNode(t *testing.T, r release, authority pki, number int) *node {
 	n.data, n.log = filepath.Join(home, "etcd"), filepath.Join(home, "log")
 	// kubeadm makes it.
 	check(t, os.Mkdir(n.data, 0o700))
-	t.Cleanup(n.end)
+	t.Cleanup(func() { n.end(n.name, 80) })
 	return n
 }
 
@@ -180,13 +178,7 @@ func (n *node) start(arguments []string) {
 	if n.binary == "" {
 		n.t.Fatal("ORRERY_BIN names no server")
 	}
-	log, err := os.Create(n.log)
-	check(n.t, err)
-	defer log.Close()
-	n.process = exec.Command(n.binary, arguments...)
-	n.process.Stdout, n.process.Stderr = log, log
-	n.process.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
-	check(n.t, n.process.Start())
+	n.run(exec.Command(n.binary, arguments...))
 }
 
 // up starts the pod and waits until it serves.
@@ -201,30 +193,6 @@ func (n *node) waitReady() {
 	eventually(n.t, n.name+" serves clients", func() bool {
 		return strings.Contains(n.logged(), readyLine)
 	})
-}
-
-func (n *node) logged() string {
-	log, _ := os.ReadFile(n.log)
-	return string(log)
-}
-
-// down is how the kubelet stops a pod whose manifest is gone.
-func (n *node) down() { n.stop(syscall.SIGTERM) }
-
-func (n *node) stop(signal syscall.Signal) {
-	if n.process != nil {
-		syscall.Kill(-n.process.Process.Pid, signal)
-		n.process.Wait()
-		n.process = nil
-	}
-}
-
-func (n *node) end() {
-	n.stop(syscall.SIGKILL)
-	if n.t.Failed() {
-		lines := strings.Split(strings.TrimSpace(n.logged()), "\n")
-		n.t.Logf("%s ends with:\n%s", n.name, strings.Join(lines[max(0, len(lines)-80):], "\n"))
-	}
 }
 
 // connect is a client as kubeadm or, by another certificate, the API server is one.

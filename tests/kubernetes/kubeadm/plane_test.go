@@ -10,7 +10,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -20,10 +19,8 @@ import (
 
 // apiServer is a real kube-apiserver on the members of a control plane.
 type apiServer struct {
-	t         *testing.T
+	process
 	arguments []string
-	log       string
-	process   *exec.Cmd
 	config    *rest.Config
 }
 
@@ -57,7 +54,7 @@ func newAPIServer(t *testing.T, nodes []*node) *apiServer {
 		endpoints = append(endpoints, n.clientURL())
 	}
 	home := t.TempDir()
-	s := &apiServer{t: t, log: filepath.Join(home, "log")}
+	s := &apiServer{process: process{t: t, log: filepath.Join(home, "log")}}
 	s.arguments = []string{
 		tool(t, "KUBE_BIN", "kube-apiserver"),
 		"--etcd-servers=" + strings.Join(endpoints, ","), "--etcd-cafile=" + p.file("etcd/ca.crt"),
@@ -80,21 +77,17 @@ func newAPIServer(t *testing.T, nodes []*node) *apiServer {
 			CAFile: p.file("etcd/ca.crt"), CertFile: p.file("admin.crt"), KeyFile: p.file("admin.key"),
 		},
 	}
-	t.Cleanup(s.end)
+	t.Cleanup(func() { s.end("the API server", 20) })
 	return s
 }
 
 // up starts it, as the kubelet does when its manifest is there, and waits until it is ready.
 func (s *apiServer) up() {
 	s.t.Helper()
-	log, err := os.Create(s.log)
-	check(s.t, err)
-	defer log.Close()
-	s.process = exec.Command(s.arguments[0], s.arguments[1:]...)
-	s.process.Stdout, s.process.Stderr = log, log
-	s.process.Env = append(os.Environ(), "KUBE_WATCHCACHE_CONSISTENCY_CHECKER=true")
-	s.process.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
-	check(s.t, s.process.Start())
+	command := exec.Command(s.arguments[0], s.arguments[1:]...)
+	command.Env = append(os.Environ(), "KUBE_WATCHCACHE_CONSISTENCY_CHECKER=true")
+	s.run(command)
+	var err error
 	client := s.client()
 	for end := time.Now().Add(3 * time.Minute); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
 		ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
@@ -105,26 +98,6 @@ func (s *apiServer) up() {
 		}
 	}
 	s.t.Fatalf("the API server is not ready: %v", err)
-}
-
-// down is what happens when its manifest is moved away.
-func (s *apiServer) down() { s.stop(syscall.SIGTERM) }
-
-func (s *apiServer) stop(signal syscall.Signal) {
-	if s.process != nil {
-		syscall.Kill(-s.process.Process.Pid, signal)
-		s.process.Wait()
-		s.process = nil
-	}
-}
-
-func (s *apiServer) end() {
-	s.stop(syscall.SIGKILL)
-	if s.t.Failed() {
-		log, _ := os.ReadFile(s.log)
-		lines := strings.Split(strings.TrimSpace(string(log)), "\n")
-		s.t.Logf("the API server ends with:\n%s", strings.Join(lines[max(0, len(lines)-20):], "\n"))
-	}
 }
 
 func (s *apiServer) client() *kubernetes.Clientset {

@@ -52,7 +52,10 @@ type cluster struct {
 	home    string
 	members []*member
 	tls     *tls.Config
-	sockets []int
+	// Who signs, and what clients show; nobody and nothing without TLS.
+	authority *plane.Authority
+	shown     plane.Pair
+	sockets   []int
 }
 
 func startCluster(
@@ -76,16 +79,19 @@ func (c *cluster) start(ctx context.Context, size int, plain bool, flags []strin
 	flags = append(append([]string{}, kubeadmFlags...), flags...)
 	if !plain {
 		scheme = "https"
-		authority, err := newAuthority(filepath.Join(c.home, "certs"))
+		var err error
+		if c.authority, err = plane.NewAuthority(filepath.Join(c.home, "certs")); err != nil {
+			return err
+		}
+		served, err := c.authority.Issue("member")
 		if err != nil {
 			return err
 		}
-		more, err := authority.memberFlags()
-		if err != nil {
+		flags = append(flags, c.authority.MemberFlags(served)...)
+		if c.shown, err = c.authority.Issue("kube-apiserver-etcd-client"); err != nil {
 			return err
 		}
-		flags = append(flags, more...)
-		if c.tls, err = authority.clientTLS(); err != nil {
+		if c.tls, err = c.authority.ClientTLS(c.shown); err != nil {
 			return err
 		}
 	}
@@ -233,9 +239,7 @@ func (c *cluster) endpoints() []string {
 func (c *cluster) storage() plane.Storage {
 	found := plane.Storage{Endpoints: c.endpoints()}
 	if c.tls != nil {
-		files := authority{home: filepath.Join(c.home, "certs")}
-		found.Bundle = files.file("ca.crt")
-		found.Client = plane.Pair{Certificate: files.file("client.crt"), Key: files.file("client.key")}
+		found.Bundle, found.Client = c.authority.Bundle(), c.shown
 	}
 	return found
 }

@@ -104,8 +104,18 @@ func writePEM(file, kind string, content []byte) error {
 	return os.WriteFile(file, text, 0o600)
 }
 
-// clientTLS trusts the authority and shows a certificate.
-func (a *Authority) clientTLS(shown Pair) (*tls.Config, error) {
+// MemberFlags have a member show a certificate to clients and other members, and want theirs.
+func (a *Authority) MemberFlags(shown Pair) []string {
+	return []string{
+		"--cert-file=" + shown.Certificate, "--key-file=" + shown.Key,
+		"--trusted-ca-file=" + a.Bundle(), "--client-cert-auth=true",
+		"--peer-cert-file=" + shown.Certificate, "--peer-key-file=" + shown.Key,
+		"--peer-trusted-ca-file=" + a.Bundle(), "--peer-client-cert-auth=true",
+	}
+}
+
+// ClientTLS trusts the authority and shows a certificate.
+func (a *Authority) ClientTLS(shown Pair) (*tls.Config, error) {
 	certificate, err := tls.LoadX509KeyPair(shown.Certificate, shown.Key)
 	if err != nil {
 		return nil, err

@@ -115,20 +115,16 @@ func (m *Members) start(i int, state string) error {
 	running, err := program{
 		path: m.binary,
 		log:  m.log(i),
-		arguments: []string{
+		arguments: append([]string{
 			"--name=" + one.name,
 			"--data-dir=" + filepath.Join(m.home, fmt.Sprintf("%s-%d", one.name, one.generation)),
 			"--listen-client-urls=" + m.endpoint(i), "--advertise-client-urls=" + m.endpoint(i),
 			"--listen-peer-urls=https://" + loopback(one.peerPort),
 			"--initial-advertise-peer-urls=" + m.peerURL(i),
 			"--initial-cluster=" + strings.Join(cluster, ","), "--initial-cluster-state=" + state,
-			"--cert-file=" + m.served.Certificate, "--key-file=" + m.served.Key,
-			"--trusted-ca-file=" + m.Authority.Bundle(), "--client-cert-auth=true",
-			"--peer-cert-file=" + m.served.Certificate, "--peer-key-file=" + m.served.Key,
-			"--peer-trusted-ca-file=" + m.Authority.Bundle(), "--peer-client-cert-auth=true",
 			"--snapshot-count=10000", "--feature-gates=InitialCorruptCheck=true",
 			"--watch-progress-notify-interval=5s",
-		},
+		}, m.Authority.MemberFlags(m.served)...),
 	}.start()
 	if err != nil {
 		return err
@@ -165,7 +161,7 @@ func (m *Members) caller(connection net.Conn) int {
 func (m *Members) Connect() (*clientv3.Client, error) { return m.connect(m.Endpoints()...) }
 
 func (m *Members) connect(endpoints ...string) (*clientv3.Client, error) {
-	shown, err := m.Authority.clientTLS(m.Client)
+	shown, err := m.Authority.ClientTLS(m.Client)
 	if err != nil {
 		return nil, err
 	}
