@@ -36,11 +36,13 @@ step tests cargo test --release --workspace --no-fail-fast
 step fuzz fuzz/run 5
 if command -v go >/dev/null; then
     step interop make --no-print-directory interop ORRERY_BIN="$CARGO_TARGET_DIR/release/orrery"
-    # The other tests of the suite wait for timers of etcd's, and take five minutes more.
-    step etcd-suite make --no-print-directory etcd-suite ORRERY_BIN="$CARGO_TARGET_DIR/release/orrery" \
-        TESTS='TestA(uth[A-Z]|larm)|TestKV|TestTxn|TestLease|TestUser|TestRole|TestWatch|TestEndpoint'
+    # Beside each other, since all of them wait for timers. What is left out takes minutes more.
+    step "etcd-suite, kubernetes" make --no-print-directory -j3 --output-sync=target \
+        ORRERY_BIN="$CARGO_TARGET_DIR/release/orrery" \
+        etcd-suite TESTS='TestA(uth[A-Z]|larm)|TestKV|TestTxn|TestLease|TestUser|TestRole|TestWatch|TestEndpoint' \
+        kubernetes-kubeadm kubernetes-storage PACKAGES=storage/etcd3
 else
-    skip "Go clientv3, etcdctl, etcd's own tests and the comparison with etcd: Go is not installed"
+    skip "Go clientv3, etcdctl, etcd's and Kubernetes' own tests, the comparison with etcd: Go is not installed"
 fi
 # Members in namespaces and on disks of their own, broken on purpose.
 if [ "$(id -u)" = 0 ] && make --no-print-directory jepsen-probe; then

@@ -17,8 +17,8 @@ kubernetes: ## everything that Kubernetes' programs and tests can say of the ser
 	$(MAKE) kubernetes-kubeadm kubernetes-migration kubernetes-storage kubernetes-integration \
 		kubernetes-scenario-small
 
-kubernetes-storage: ## Kubernetes' own tests of its storage, on our server (7 minutes)
-	tests/kubernetes/storage.sh $(TESTED_BIN)
+kubernetes-storage: ## Kubernetes' own tests of its storage, on our server (7 minutes; PACKAGES=storage/etcd3 for some)
+	tests/kubernetes/storage.sh $(TESTED_BIN) $(if $(PACKAGES),'$(PACKAGES)')
 
 kubernetes-load: ## what 1,000 and 5,000 nodes ask, and the most nodes, beside etcd (half an hour; LOAD=flags)
 	$(KUBERNETES_LOAD) requests $(LOAD)
