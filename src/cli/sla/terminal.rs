@@ -1,0 +1,122 @@
+//! What a run shows on a terminal: how far it is, and a table at the end.
+
+use std::{
+    fmt::Write as _,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use tokio::time::{Instant, sleep};
+
+use super::{
+    figures::{NANOS, Tally},
+    page,
+    probe::Probe,
+    summary::Summary,
+};
+
+/// How often what is shown changes.
+const STEP: Duration = Duration::from_millis(500);
+
+/// What was probed so far, while it lasts.
+pub(super) struct Live {
+    lasting: Duration,
+    began: Instant,
+    found: Arc<Mutex<Vec<Probe>>>,
+}
+
+impl Live {
+    pub(super) fn new(
+        lasting: Duration,
+        began: Instant,
+        found: Arc<Mutex<Vec<Probe>>>,
+    ) -> Live {
+        Live { lasting, began, found }
+    }
+
+    /// Never ends: whoever spawned it aborts it. Shows nothing where there is no terminal.
+    pub(super) async fn show(self) {
+        let bar = ProgressBar::new(self.lasting.as_secs());
+        if let Ok(style) = ProgressStyle::with_template("probing [{bar:40}] {pos}/{len} s  {msg}") {
+            bar.set_style(style.progress_chars("=> "));
+        }
+        let mut seen = 0;
+        let mut tally = Tally::default();
+        loop {
+            sleep(STEP).await;
+            {
+                let found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+                let new = Tally::of(&found[seen.min(found.len())..]);
+                seen = found.len();
+                tally.done += new.done;
+                tally.failed += new.failed;
+            }
+            bar.set_position(self.began.elapsed().as_secs().min(self.lasting.as_secs()));
+            bar.set_message(format!("{} succeeded, {} failed", tally.done, tally.failed));
+        }
+    }
+}
+
+/// The figures of a run for people.
+pub(super) fn table(summary: &Summary) -> String {
+    let mut lines = vec![
+        ["FROM", "REQUEST", "DONE", "FAILED", "AVAILABILITY", "P50", "P99", "MAX"]
+            .map(str::to_owned),
+    ];
+    for row in &summary.rows {
+        lines.push([
+            row.region.clone().unwrap_or_else(|| "(surviving)".to_owned()),
+            row.act.to_string(),
+            row.tally.done.to_string(),
+            row.tally.failed.to_string(),
+            page::per_cent(row.availability_minutes),
+            page::latency(row.p50),
+            page::latency(row.p99),
+            page::latency(row.max),
+        ]);
+    }
+    let mut text = aligned(&lines);
+    for effect in &summary.faults {
+        let fault = &effect.fault;
+        let gaps: Vec<String> = effect
+            .longest_gap
+            .iter()
+            .map(|(act, gap)| format!("{act} {}", page::latency(Some((gap * NANOS as f64) as u64))))
+            .collect();
+        let _ = writeln!(
+            text,
+            "at {:.1} s {} {} for {:.1} s; longest without a success: {}",
+            fault.from,
+            fault.what,
+            fault.target,
+            fault.until - fault.from,
+            gaps.join(", ")
+        );
+    }
+    for level in &summary.consistency {
+        let (name, reads, violations) = (level.level.name(), level.reads, level.violations);
+        let _ = writeln!(text, "{name}: {violations} of {reads} reads broke its promise");
+    }
+    let run = &summary.run;
+    let _ = writeln!(text, "acknowledged writes lost: {} (keys not read: {})", run.lost, run.unread);
+    text
+}
+
+/// Columns as wide as they must be.
+fn aligned<const N: usize>(lines: &[[String; N]]) -> String {
+    let mut widths = [0; N];
+    for line in lines {
+        for (width, cell) in widths.iter_mut().zip(line) {
+            *width = cell.chars().count().max(*width);
+        }
+    }
+    let mut text = String::new();
+    for line in lines {
+        let cells = line.iter().zip(widths);
+        let padded: Vec<String> = cells.map(|(cell, width)| format!("{cell:<width$}")).collect();
+        text.push_str(padded.join("  ").trim_end());
+        text.push('\n');
+    }
+    text
+}
