@@ -12,7 +12,7 @@ use super::{
     Founding, Keepalive, Limits, ListenUrl, Listeners, QUOTA_BYTES_DEFAULT, SocketOptions, Timing,
     Url, Warning, auth, duration, http, raw::RawConfig, services, url,
 };
-use crate::tls;
+use crate::{raft::network::Proxies, tls};
 
 /// Largest `--max-request-bytes`: what one gRPC message and one log record can hold.
 const REQUEST_BYTES_MAX: u64 = 1 << 30;
@@ -58,6 +58,7 @@ pub(crate) fn check(mut raw: RawConfig) -> Result<(Config, Vec<Warning>), Error>
             reuse_port: raw.bool("socket-reuse-port"),
             reuse_address: raw.bool("socket-reuse-address"),
         },
+        proxies: Proxies::default(),
         // With a token of discovery the other one is not looked at.
         token_is_set: raw.is_set("initial-cluster-token")
             && !matches!(discovery, Discovery::Registry(_)),
