@@ -42,7 +42,7 @@ impl Introduction {
 /// How long to wait before trying again what the cluster did not take.
 const INTRODUCE_RETRY: Duration = Duration::from_millis(100);
 
-/// Founds the cluster if it is new, and makes this member known to it: its name, its client URLs and
+/// Founds the cluster if it is new, and makes this member known to it: its name, its client URLs,
 /// where it stands.
 pub(crate) async fn introduce(
     node: Node,
