@@ -34,7 +34,7 @@ pub use services::{CorruptionChecks, Tracing};
 pub use url::{Address, ListenUrl, Place, Url};
 pub use warning::Warning;
 
-use crate::{raft::network::Proxies, telemetry, tls};
+use crate::{cluster::Labels, raft::network::Proxies, telemetry, tls};
 
 /// etcd's bound for `--election-timeout`, in milliseconds.
 pub const ELECTION_MS_MAX: u64 = 50_000;
@@ -46,6 +46,8 @@ pub const QUOTA_BYTES_DEFAULT: i64 = 2 * 1024 * 1024 * 1024;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     pub name: String,
+    /// Where the member stands.
+    pub labels: Labels,
     pub data_dir: PathBuf,
     /// Where the Raft log is kept, if not in the data directory.
     pub wal_dir: Option<PathBuf>,

@@ -422,6 +422,7 @@ fn options(
         epoch: rand::random(),
         name: config.name.clone(),
         client_urls: config.clients.advertise.iter().map(ToString::to_string).collect(),
+        labels: config.labels.clone(),
         founders: who.founders,
         timing: Timing { heartbeat: config.timing.heartbeat, election },
         retention: Retention {
