@@ -13,6 +13,7 @@ mod serve;
 mod snapshot;
 mod upkeep;
 mod wal_dir;
+mod wan;
 
 use std::{ffi::OsString, process::ExitCode};
 
@@ -53,6 +54,7 @@ fn dispatch(arguments: Vec<OsString>) -> anyhow::Result<ExitCode> {
     match arguments.first().and_then(|first| first.to_str()) {
         Some("certs") => certs::run(arguments),
         Some("snapshot") => snapshot::run(arguments),
+        Some("wan") => wan::run(arguments),
         Some(word) if RESERVED.contains(&word) => anyhow::bail!("{word}: not available yet"),
         _ => match Config::of_process(arguments) {
             Ok(Asked::Print(text)) => print(&text),
