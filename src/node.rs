@@ -46,6 +46,7 @@ pub use status::{Status, StatusHandle};
 pub use tuning::Tuning;
 pub use versions::{Downgrades, VersionPage};
 
+pub use crate::cluster::Labels;
 use crate::types::{ClusterId, MemberId};
 pub use crate::watch::{Counts as WatchCounts, Session as WatchSession, WatchHub};
 
@@ -69,6 +70,8 @@ pub struct Identity {
 #[derive(Clone)]
 pub struct Node {
     pub identity: Identity,
+    /// Where this member stands, as its flags say.
+    pub labels: Labels,
     pub proposer: Proposer,
     pub reader: Reader,
     pub watch: WatchHub,

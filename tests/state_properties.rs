@@ -11,8 +11,8 @@ use orrery::{
     mvcc::{self, compaction},
     proto::{
         command::{
-            Bootstrap, ClusterVersionSet, Command, DowngradeSet, ForceNewCluster, MemberAdd,
-            MemberPublish, command::Operation,
+            Bootstrap, ClusterVersionSet, Command, DowngradeSet, ForceNewCluster, Labels,
+            MemberAdd, MemberPublish, command::Operation,
         },
         etcdserverpb::{Member, MemberPromoteRequest, MemberRemoveRequest, RangeRequest},
         mvccpb::{Event, KeyValue, event::EventType},
@@ -63,13 +63,16 @@ fn membership() -> impl Strategy<Value = Operation> {
             let member = Some(member(id, false));
             Operation::ForceNewCluster(ForceNewCluster { member, cluster_id })
         }),
-        (id(), 0..2u64).prop_map(|(id, incarnation)| Operation::MemberPublish(MemberPublish {
-            id,
-            name: "name".into(),
-            client_urls: Vec::new(),
-            incarnation,
-        })),
+        (id(), 0..2u64, prop::option::of(labels())).prop_map(|(id, incarnation, labels)| {
+            let (name, client_urls) = ("name".into(), Vec::new());
+            Operation::MemberPublish(MemberPublish { id, name, client_urls, incarnation, labels })
+        }),
     ]
+}
+
+fn labels() -> impl Strategy<Value = Labels> {
+    let region = prop_oneof![Just(""), Just("eastus"), Just("westeurope")];
+    region.prop_map(|region| Labels { region: region.to_owned(), zone: String::new() })
 }
 
 fn version() -> impl Strategy<Value = String> {

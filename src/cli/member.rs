@@ -29,13 +29,13 @@ use crate::{
     raft::{
         Retention, Threads, Timing, Workers,
         network::{
-            Network, PeerUrl, Sockets, Tls as PeerTransport, TunedSockets, listen_shared,
+            Network, PeerUrl, Proxied, Tls as PeerTransport, TunedSockets, UrlError, listen_shared,
             remove_left_over,
         },
         peers::fetch_members,
     },
     tls::{ClientTls, ServerTls},
-    types::MemberId,
+    types::{ClusterId, MemberId},
 };
 
 /// Bytes of the newest log entries kept in memory: what members that are a little behind, and
@@ -84,10 +84,10 @@ pub(super) async fn start(
         Some(_) => discovery::ignore(&config),
         None => discovery::complete(&mut config).await?,
     }
-    let peer_tls = tls.peers.map(transport);
-    let who = identify(&config, &data_dir, peer_tls.as_ref()).await?;
+    let reach = Reach { network: network(&config), tls: tls.peers.map(transport) };
+    let who = identify(&config, &data_dir, &reach).await?;
     data_dir.bind(who.identity)?;
-    let options = options(&config, &data_dir, who, peer_tls, threads)?;
+    let options = options(&config, &data_dir, who, reach, threads)?;
     let member = Running::start(Options { credentials, ..options }).await?;
 
     let (listeners, stopping) = (TaskTracker::new(), CancellationToken::new());
@@ -235,6 +235,21 @@ fn with_port(url: &Url, local: SocketAddr) -> String {
     }
 }
 
+/// How other members are reached.
+struct Reach {
+    network: Arc<dyn Network>,
+    tls: Option<PeerTransport>,
+}
+
+impl Reach {
+    /// The members that the one at this URL knows of.
+    async fn members_at(&self, url: &str) -> Result<(ClusterId, Vec<Member>), String> {
+        let url: PeerUrl = url.parse().map_err(|error: UrlError| error.to_string())?;
+        let fetched = fetch_members(&*self.network, self.tls.as_ref(), &url).await;
+        fetched.map_err(|error| error.to_string())
+    }
+}
+
 fn transport(tls: PeerTls) -> PeerTransport {
     let PeerTls { server, client, check_address } = tls;
     PeerTransport {
@@ -251,11 +266,7 @@ struct Who {
     founders: Vec<Member>,
 }
 
-async fn identify(
-    config: &Config,
-    data_dir: &DataDir,
-    tls: Option<&PeerTransport>,
-) -> anyhow::Result<Who> {
+async fn identify(config: &Config, data_dir: &DataDir, reach: &Reach) -> anyhow::Result<Who> {
     let founders = founders(&config.founding);
     let own = founders.iter().find(|member| member.name == config.name);
     if let Some(identity) = data_dir.identity() {
@@ -270,11 +281,11 @@ async fn identify(
         ClusterState::New => {
             let cluster = ids::cluster_id(founders.iter().map(|member| MemberId(member.id)));
             let identity = Identity { cluster, member: MemberId(own.id) };
-            refuse_second_bootstrap(config, identity, &founders, tls).await?;
+            refuse_second_bootstrap(config, identity, &founders, reach).await?;
             Ok(Who { identity, founders })
         }
         ClusterState::Existing => {
-            let identity = join(config, &own, &founders, tls).await?;
+            let identity = join(config, &own, &founders, reach).await?;
             Ok(Who { identity, founders: Vec::new() })
         }
     }
@@ -302,13 +313,12 @@ async fn refuse_second_bootstrap(
     config: &Config,
     identity: Identity,
     founders: &[Member],
-    tls: Option<&PeerTransport>,
+    reach: &Reach,
 ) -> anyhow::Result<()> {
     for other in founders.iter().filter(|member| member.id != identity.member.0) {
         for url in &other.peer_ur_ls {
-            let Ok(url) = url.parse::<PeerUrl>() else { continue };
             // Who does not answer has not begun either.
-            let Ok((cluster, members)) = fetch_members(&Sockets, tls, &url).await else { continue };
+            let Ok((cluster, members)) = reach.members_at(url).await else { continue };
             let mut own = members.iter().filter(|member| member.id == identity.member.0);
             if cluster == identity.cluster && own.any(has_run) {
                 return Err(already_bootstrapped(identity.member, config));
@@ -336,16 +346,12 @@ async fn join(
     config: &Config,
     own: &Member,
     founders: &[Member],
-    tls: Option<&PeerTransport>,
+    reach: &Reach,
 ) -> anyhow::Result<Identity> {
     let mut trouble = Vec::new();
     for other in founders.iter().filter(|member| member.name != own.name) {
         for url in &other.peer_ur_ls {
-            let fetched = match url.parse::<PeerUrl>() {
-                Ok(url) => fetch_members(&Sockets, tls, &url).await.map_err(|it| it.to_string()),
-                Err(error) => Err(error.to_string()),
-            };
-            match fetched {
+            match reach.members_at(url).await {
                 Ok((cluster, members)) => {
                     let mut wanted = own.peer_ur_ls.clone();
                     wanted.sort();
@@ -379,7 +385,8 @@ async fn join(
 
 fn network(config: &Config) -> Arc<dyn Network> {
     let from = if config.features.set_member_local_addr { local_address(config) } else { None };
-    Arc::new(TunedSockets { shared_ports: config.sockets.reuse_port, from })
+    let sockets = TunedSockets { shared_ports: config.sockets.reuse_port, from };
+    Arc::new(Proxied { sockets, proxies: config.proxies.clone() })
 }
 
 /// The first address under which others reach this member from other machines, as in etcd.
@@ -402,7 +409,7 @@ fn options(
     config: &Config,
     data_dir: &DataDir,
     who: Who,
-    peer_tls: Option<PeerTransport>,
+    reach: Reach,
     threads: Threads,
 ) -> anyhow::Result<Options> {
     let urls = config.peers.listen.iter().map(|listen| listen.url.as_str().parse::<PeerUrl>());
@@ -415,6 +422,7 @@ fn options(
         epoch: rand::random(),
         name: config.name.clone(),
         client_urls: config.clients.advertise.iter().map(ToString::to_string).collect(),
+        labels: config.labels.clone(),
         founders: who.founders,
         timing: Timing { heartbeat: config.timing.heartbeat, election },
         retention: Retention {
@@ -452,8 +460,8 @@ fn options(
         force_new_cluster: config.force_new_cluster.then(|| as_flags_say(config)),
         state_dir: Some(data_dir.state()),
         workers: Workers::Threads(threads),
-        network: network(config),
-        peer_tls,
+        network: reach.network,
+        peer_tls: reach.tls,
         peer_listen: urls.collect::<Result<_, _>>().context("--listen-peer-urls")?,
         version: grpc::version::SERVER.to_owned(),
         downgrade_check: config.downgrade_check_time,

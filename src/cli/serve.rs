@@ -208,6 +208,8 @@ fn tell_start(config: &Config, data_dir: &DataDir) {
     };
     info!(
         name = config.name,
+        region = config.labels.region,
+        zone = config.labels.zone,
         data_dir = %data_dir.path().display(),
         wal_dir = %config.wal_dir.as_deref().unwrap_or(Path::new("")).display(),
         version = env!("CARGO_PKG_VERSION"),

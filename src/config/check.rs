@@ -12,7 +12,7 @@ use super::{
     Founding, Keepalive, Limits, ListenUrl, Listeners, QUOTA_BYTES_DEFAULT, SocketOptions, Timing,
     Url, Warning, auth, duration, http, raw::RawConfig, services, url,
 };
-use crate::tls;
+use crate::{cluster::Labels, raft::network::Proxies, tls};
 
 /// Largest `--max-request-bytes`: what one gRPC message and one log record can hold.
 const REQUEST_BYTES_MAX: u64 = 1 << 30;
@@ -54,10 +54,12 @@ pub(crate) fn check(mut raw: RawConfig) -> Result<(Config, Vec<Warning>), Error>
         data_dir: data_dir(&raw, &name).into(),
         wal_dir: Some(raw.text("wal-dir")).filter(|dir| !dir.is_empty()).map(Into::into),
         name,
+        labels: labels(&raw)?,
         sockets: SocketOptions {
             reuse_port: raw.bool("socket-reuse-port"),
             reuse_address: raw.bool("socket-reuse-address"),
         },
+        proxies: Proxies::default(),
         // With a token of discovery the other one is not looked at.
         token_is_set: raw.is_set("initial-cluster-token")
             && !matches!(discovery, Discovery::Registry(_)),
@@ -98,6 +100,15 @@ pub(crate) fn check(mut raw: RawConfig) -> Result<(Config, Vec<Warning>), Error>
     // Whether or not there are certificates for it.
     security::protocol(&raw)?;
     Ok((config, warnings))
+}
+
+fn labels(raw: &RawConfig) -> Result<Labels, Error> {
+    let text = |flag| raw.text(flag).to_owned();
+    let labels = Labels { region: text("region"), zone: text("zone") };
+    if labels.region.is_empty() && !labels.zone.is_empty() {
+        return Err(Error::ZoneWithoutRegion(labels.zone));
+    }
+    Ok(labels)
 }
 
 fn data_dir(raw: &RawConfig, name: &str) -> String {

@@ -83,6 +83,8 @@ pub enum Error {
     #[error("membership: too many learner members in cluster")]
     NegativeLearners,
 
+    #[error("--zone={0} is set without --region: a zone is a part of a region")]
+    ZoneWithoutRegion(String),
     #[error("unexpected clusterState {0:?}")]
     UnknownClusterState(String),
     #[error("error setting up initial cluster: {0}")]

@@ -12,7 +12,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{info, warn};
 
 use crate::{
-    cluster::Members,
+    cluster::{Labels, Members},
     log::{self, Log, Meter, Writer},
     node::{
         CorruptionRules, Identity, Leases, Limits, Membership, MembershipRules, Node, Proposer,
@@ -52,6 +52,8 @@ pub struct Options {
     pub epoch: u64,
     pub name: String,
     pub client_urls: Vec<String>,
+    /// Where the member stands.
+    pub labels: Labels,
     /// The founding members, this one included; empty when the member joins a cluster that exists.
     pub founders: Vec<Member>,
     pub timing: Timing,
@@ -402,6 +404,7 @@ impl Handles {
         let space = space(options, storage, told, (&proposer, &reader));
         let node = Node {
             identity: options.identity,
+            labels: options.labels.clone(),
             proposer,
             reader: reader.clone(),
             watch,

@@ -6,7 +6,7 @@ use tokio::sync::watch;
 
 use crate::{
     alarm::Alarms,
-    cluster::{Members, Versions},
+    cluster::{Labels, Members, Versions},
     node::Identity,
     raft::{Leadership, Raft},
     storage::{Sizes, Storage},
@@ -74,6 +74,11 @@ impl StatusHandle {
     /// What the members have agreed on, as far as this one has applied it.
     pub fn versions(&self) -> Versions {
         self.members.borrow().versions
+    }
+
+    /// Where a member stands, as far as this one has applied what it said.
+    pub fn labels(&self, of: MemberId) -> Labels {
+        self.members.borrow().labels(of).clone()
     }
 
     /// The alarms that are active as far as this member knows.
