@@ -1,6 +1,7 @@
 //! The command line: the server, and the tools beside it.
 
 mod certs;
+mod chaos;
 mod credentials;
 mod detached;
 mod discovery;
@@ -13,6 +14,7 @@ mod member;
 mod output;
 mod progress;
 mod serve;
+mod sla;
 mod snapshot;
 mod up;
 mod upkeep;
@@ -30,7 +32,7 @@ use crate::{
 };
 
 /// Words that will be commands; refused until they are, instead of being taken for wrong flags.
-const RESERVED: [&str; 3] = ["region", "chaos", "sla"];
+const RESERVED: [&str; 1] = ["region"];
 
 /// The name of etcd's offline tool, whose place the program takes when it is called so.
 const ETCDUTL: &str = "etcdutl";
@@ -59,6 +61,8 @@ fn dispatch(arguments: Vec<OsString>) -> anyhow::Result<ExitCode> {
     match arguments.first().and_then(|first| first.to_str()) {
         Some("certs") => certs::run(arguments),
         Some("snapshot") => snapshot::run(arguments),
+        Some("chaos") => chaos::run(arguments),
+        Some("sla") => sla::run(arguments),
         Some("up") => up::run(arguments),
         Some("verify") => verify::run(arguments),
         Some("down") => down::run(arguments),

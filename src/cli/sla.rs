@@ -35,6 +35,7 @@ use self::{
 use super::{
     output::{DIRECTORY, Output, State},
     snapshot::{Parsed, parse},
+    up::account::Location,
 };
 
 /// Requests a second of each kind from each region; more would measure this machine.
@@ -181,7 +182,7 @@ async fn probe_all(
         lasting: arguments.lasting,
         max_staleness: arguments.max_staleness,
     };
-    let regions = state.plan.regions();
+    let regions: Vec<Region> = state.plan.account.locations.iter().map(region).collect();
     let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let keys = Arc::new(Keys::new(&format!("{:x}", unix.as_millis()), regions.len()));
     let found = Arc::new(Mutex::new(Vec::new()));
@@ -223,6 +224,11 @@ async fn probe_all(
         keys: keys.made(),
     };
     Ok(History { run, probes })
+}
+
+fn region(location: &Location) -> Region {
+    let failover_priority = u32::try_from(location.failover_priority).ok();
+    Region { name: location.location_name.clone(), failover_priority }
 }
 
 fn round_trips(state: &State, regions: &[Region]) -> Vec<Vec<f64>> {

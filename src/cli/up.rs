@@ -1,10 +1,10 @@
 //! `orrery up`: a whole cluster with regions, certificates and a network between, as processes of this
 //! machine. The flags of `aks-engine deploy` are taken, so that its articles' lines work.
 
-mod account;
+pub(crate) mod account;
 mod certificates;
 mod files;
-mod launch;
+pub(crate) mod launch;
 mod log;
 mod model;
 pub(crate) mod plan;

@@ -171,10 +171,9 @@ impl Cluster<'_> {
     fn member(&self, name: &str) -> Result<String, Unknown> {
         let wanted = if name == LEADER { self.leader } else { name };
         let names = || self.plan.members.iter().map(|seat| seat.name.clone());
-        names().find(|member| member == wanted).ok_or_else(|| Unknown::Member {
-            name: name.to_owned(),
-            all: listed(names()),
-        })
+        names()
+            .find(|member| member == wanted)
+            .ok_or_else(|| Unknown::Member { name: name.to_owned(), all: listed(names()) })
     }
 
     fn region(&self, name: &str) -> Result<String, Unknown> {
@@ -214,9 +213,8 @@ impl Cluster<'_> {
 
     /// The regions all of whose members are among these.
     fn wholly(&self, members: &[String]) -> Vec<String> {
-        let is_lost = |region: &String| {
-            self.plan.members_in(region).all(|seat| members.contains(&seat.name))
-        };
+        let is_lost =
+            |region: &String| self.plan.members_in(region).all(|seat| members.contains(&seat.name));
         self.plan.regions().into_iter().filter(is_lost).collect()
     }
 }

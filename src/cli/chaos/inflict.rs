@@ -19,7 +19,10 @@ use crate::{
         output::{CONTROL, Output, Process, State},
         sla::journal::{Entry, JOURNAL},
         up::launch::Started,
-        wan::control::{self, Answer, Request},
+        wan::{
+            control::{self, Answer, Request},
+            fault::Standing,
+        },
     },
     proto::etcdserverpb::{StatusRequest, maintenance_client::MaintenanceClient},
 };
@@ -139,7 +142,7 @@ impl Surgeon<'_> {
         Ok(running.into_iter().flatten().collect())
     }
 
-    async fn ask(&self, request: &Request) -> anyhow::Result<Vec<control::Standing>> {
+    async fn ask(&self, request: &Request) -> anyhow::Result<Vec<Standing>> {
         let socket = self.output.path(CONTROL);
         let about = || format!("{}: the network does not answer", socket.display());
         match control::ask(&socket, request).await.with_context(about)? {

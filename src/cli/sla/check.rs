@@ -101,7 +101,8 @@ pub(crate) fn violations(
         })
         .collect();
     for level in [Level::Prefix, Level::Session] {
-        let of_level = |(probe, its, _): &&(&Probe, Level, u64)| *its == level && probe.revision.is_some();
+        let of_level =
+            |(probe, its, _): &&(&Probe, Level, u64)| *its == level && probe.revision.is_some();
         let those: Vec<&Probe> = reads.iter().filter(of_level).map(|(probe, ..)| *probe).collect();
         found.extend(backwards(&those, level));
     }
@@ -221,10 +222,7 @@ mod tests {
     #[test]
     fn a_strong_read_sees_what_was_acknowledged_before_it_was_sent() {
         check(vec![read_at(Level::Strong, 110, 0), read_at(Level::Strong, 11 * SECOND, 2)], &[]);
-        check(
-            vec![read_at(Level::Strong, 111, 0)],
-            &["key 0 was 0, and 1 had been acknowledged"],
-        );
+        check(vec![read_at(Level::Strong, 111, 0)], &["key 0 was 0, and 1 had been acknowledged"]);
     }
 
     #[test]
@@ -254,10 +252,8 @@ mod tests {
 
     #[test]
     fn a_prefix_never_goes_back() {
-        let at = |sent, revision| Probe {
-            revision: Some(revision),
-            ..read_at(Level::Prefix, sent, 0)
-        };
+        let at =
+            |sent, revision| Probe { revision: Some(revision), ..read_at(Level::Prefix, sent, 0) };
         // Two under way at a time may be answered in any order.
         check(vec![at(0, 7), at(5, 6), at(30, 7)], &[]);
         check(vec![at(0, 7), at(30, 6)], &["revision 6 was answered after 7"]);

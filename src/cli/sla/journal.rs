@@ -24,11 +24,7 @@ pub(crate) struct Entry {
 }
 
 /// The faults that touched a run that began at `began` and lasted so many seconds.
-pub(crate) fn during(
-    output: &Output,
-    began: Duration,
-    seconds: f64,
-) -> anyhow::Result<Vec<Fault>> {
+pub(crate) fn during(output: &Output, began: Duration, seconds: f64) -> anyhow::Result<Vec<Fault>> {
     let path = output.path(JOURNAL);
     let about = || path.display().to_string();
     let text = match fs::read_to_string(&path) {
@@ -69,8 +65,7 @@ mod tests {
             until_unix_ms,
             lost_regions: Vec::new(),
         };
-        let entries =
-            vec![entry(104_000, 106_000), entry(90_000, 99_000), entry(101_000, 102_000)];
+        let entries = vec![entry(104_000, 106_000), entry(90_000, 99_000), entry(101_000, 102_000)];
         let entries = [entries, vec![entry(110_000, 111_000)]].concat();
         let faults = faults(entries, 100.0, 10.0);
         let times: Vec<(f64, f64)> = faults.iter().map(|it| (it.from, it.until)).collect();

@@ -151,8 +151,10 @@ fn rows(html: &mut String, summary: &Summary) {
         .collect();
     table(html, &columns, &cells);
     if summary.run.seconds < HOUR as f64 {
-        html.push_str("<p class=\"soft\">The run was shorter than the hour that agreements count \
-             by: its one hour is as long as the run.</p>\n");
+        html.push_str(
+            "<p class=\"soft\">The run was shorter than the hour that agreements count \
+             by: its one hour is as long as the run.</p>\n",
+        );
     }
 }
 

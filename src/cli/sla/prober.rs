@@ -161,12 +161,7 @@ impl Prober {
         Ok(Answered { revision, counter: free.counter })
     }
 
-    async fn read(
-        &self,
-        key: usize,
-        level: Level,
-        token: Option<i64>,
-    ) -> Result<Answered, Status> {
+    async fn read(&self, key: usize, level: Level, token: Option<i64>) -> Result<Answered, Status> {
         let request = self.reading(self.keys.name(key), level, token);
         let answer = KvClient::new(self.channel.clone()).range(request).await?.into_inner();
         let revision = answer.header.map_or(0, |header| header.revision);
@@ -251,7 +246,8 @@ pub(crate) async fn read_all(
                 let range = RangeRequest { key: keys.name(key).into(), ..RangeRequest::default() };
                 let attempt = Instant::now() + FAILED_AFTER;
                 let mut client = KvClient::new(channel.clone());
-                if let Ok(Ok(answer)) = timeout_at(attempt.min(deadline), client.range(range)).await {
+                if let Ok(Ok(answer)) = timeout_at(attempt.min(deadline), client.range(range)).await
+                {
                     let value = answer.into_inner().kvs.first().map(|kv| kv.value.clone());
                     last = value.map_or(Some(0), |value| counter(&value));
                     break;
@@ -269,8 +265,9 @@ pub(crate) async fn read_all(
 /// What the members say they are.
 pub(crate) async fn server(channels: &[Channel]) -> String {
     for channel in channels {
-        let status = MaintenanceClient::new(channel.clone()).status(StatusRequest {});
-        if let Ok(Ok(status)) = timeout_at(Instant::now() + FAILED_AFTER, status).await {
+        let mut client = MaintenanceClient::new(channel.clone());
+        let deadline = Instant::now() + FAILED_AFTER;
+        if let Ok(Ok(status)) = timeout_at(deadline, client.status(StatusRequest {})).await {
             return format!("etcd API {}", status.into_inner().version);
         }
     }

@@ -101,10 +101,8 @@ mod tests {
     use crate::cli::sla::probe::{Level, Outcome};
 
     fn history() -> History {
-        let region = |name: &str, failover_priority| Region {
-            name: name.to_owned(),
-            failover_priority,
-        };
+        let region =
+            |name: &str, failover_priority| Region { name: name.to_owned(), failover_priority };
         let fault = Fault {
             what: "isolate region".to_owned(),
             target: "westeurope".to_owned(),

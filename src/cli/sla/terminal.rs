@@ -27,11 +27,7 @@ pub(super) struct Live {
 }
 
 impl Live {
-    pub(super) fn new(
-        lasting: Duration,
-        began: Instant,
-        found: Arc<Mutex<Vec<Probe>>>,
-    ) -> Live {
+    pub(super) fn new(lasting: Duration, began: Instant, found: Arc<Mutex<Vec<Probe>>>) -> Live {
         Live { lasting, began, found }
     }
 
@@ -99,7 +95,8 @@ pub(super) fn table(summary: &Summary) -> String {
         let _ = writeln!(text, "{name}: {violations} of {reads} reads broke its promise");
     }
     let run = &summary.run;
-    let _ = writeln!(text, "acknowledged writes lost: {} (keys not read: {})", run.lost, run.unread);
+    let _ =
+        writeln!(text, "acknowledged writes lost: {} (keys not read: {})", run.lost, run.unread);
     text
 }
 

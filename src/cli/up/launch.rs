@@ -42,14 +42,14 @@ const LOG_TAIL_BYTES: usize = 16 << 10;
 
 /// What one run of `up` starts.
 #[derive(Default)]
-pub(super) struct Started {
+pub(crate) struct Started {
     missing: Vec<String>,
     children: Vec<(String, Child)>,
 }
 
 impl Started {
     /// Looks who runs already. Those who do not must be able to have their ports.
-    pub(super) fn find(&mut self, output: &Output, state: &State) -> anyhow::Result<()> {
+    pub(crate) fn find(&mut self, output: &Output, state: &State) -> anyhow::Result<()> {
         for (at, name) in state.processes().enumerate() {
             if output.running(name)?.is_none() {
                 // The network is the first.
@@ -60,11 +60,11 @@ impl Started {
         Ok(())
     }
 
-    pub(super) fn missing(&self) -> usize {
+    pub(crate) fn missing(&self) -> usize {
         self.missing.len()
     }
 
-    pub(super) fn start(&mut self, output: &Output, state: &State) -> anyhow::Result<()> {
+    pub(crate) fn start(&mut self, output: &Output, state: &State) -> anyhow::Result<()> {
         for dir in [output::LOGS, output::RUNNING, output::DATA] {
             let dir = output.path(dir);
             fs::create_dir_all(&dir).with_context(|| dir.display().to_string())?;
@@ -82,7 +82,7 @@ impl Started {
     }
 
     /// Waits until a write through every region works; returns how long each then takes.
-    pub(super) async fn wait(
+    pub(crate) async fn wait(
         &mut self,
         output: &Output,
         state: &State,
@@ -108,7 +108,7 @@ impl Started {
     }
 
     /// Stops what this run has started, and nothing else.
-    pub(super) fn stop(&mut self) {
+    pub(crate) fn stop(&mut self) {
         for (_, child) in &self.children {
             let pid = nix::unistd::Pid::from_raw(child.id() as i32);
             // Not waited for yet, so the number is still this child's.

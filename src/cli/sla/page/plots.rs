@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 
 use orrery_plot::{
     Axis, Backdrop, Band, Chart, Colour, Entry, Marks, PALETTE, Point, Row, Scale, Segment, Series,
-    Strips, Swatch, Unit,
-    markup::escape,
+    Strips, Swatch, Unit, markup::escape,
 };
 
 use crate::cli::sla::{
@@ -64,11 +63,8 @@ fn strips(history: &History, x: &Axis, backdrop: &Backdrop) -> Strips {
         ("some failed", "var(--info)"),
         ("all failed", "var(--fail)"),
     ];
-    let states = states.map(|(name, colour)| Entry {
-        name: name.to_owned(),
-        colour,
-        swatch: Swatch::Area,
-    });
+    let states =
+        states.map(|(name, colour)| Entry { name: name.to_owned(), colour, swatch: Swatch::Area });
     let window = window(history);
     let mut rows = Vec::new();
     for (place, region) in history.run.regions.iter().enumerate() {
