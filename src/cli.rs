@@ -2,16 +2,21 @@
 
 mod certs;
 mod credentials;
+mod detached;
 mod discovery;
 mod doors;
+mod down;
 mod etcdutl;
 mod failure;
 mod features;
 mod member;
+mod output;
 mod progress;
 mod serve;
 mod snapshot;
+mod up;
 mod upkeep;
+mod verify;
 mod wal_dir;
 mod wan;
 
@@ -25,7 +30,7 @@ use crate::{
 };
 
 /// Words that will be commands; refused until they are, instead of being taken for wrong flags.
-const RESERVED: [&str; 6] = ["up", "verify", "down", "region", "chaos", "sla"];
+const RESERVED: [&str; 3] = ["region", "chaos", "sla"];
 
 /// The name of etcd's offline tool, whose place the program takes when it is called so.
 const ETCDUTL: &str = "etcdutl";
@@ -54,7 +59,11 @@ fn dispatch(arguments: Vec<OsString>) -> anyhow::Result<ExitCode> {
     match arguments.first().and_then(|first| first.to_str()) {
         Some("certs") => certs::run(arguments),
         Some("snapshot") => snapshot::run(arguments),
+        Some("up") => up::run(arguments),
+        Some("verify") => verify::run(arguments),
+        Some("down") => down::run(arguments),
         Some("wan") => wan::run(arguments),
+        Some(detached::WORD) => detached::run(arguments),
         Some(word) if RESERVED.contains(&word) => anyhow::bail!("{word}: not available yet"),
         _ => match Config::of_process(arguments) {
             Ok(Asked::Print(text)) => print(&text),

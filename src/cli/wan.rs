@@ -34,7 +34,7 @@ use tokio::{
 use self::{
     fault::{Faults, Link, Spot},
     matrix::Matrix,
-    topology::{Seat, Topology},
+    topology::{Seat, Topology, host_name},
 };
 use super::snapshot::{Parsed, parse};
 use crate::{raft::network::remove_left_over, telemetry};
@@ -74,6 +74,8 @@ pub(super) fn run(arguments: Vec<OsString>) -> anyhow::Result<ExitCode> {
             Parsed::Run(arguments) => arguments,
         };
     let topology = read(&arguments).context("wan")?;
+    // Each connection is five of them.
+    super::serve::allow_files();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.context("cannot start the runtime")?;
     runtime.block_on(serve(topology)).context("wan")?;
@@ -162,7 +164,10 @@ impl World {
     fn resolve(&self, host: &str) -> Option<&Seat> {
         let cluster = &self.topology.cluster;
         let host = host.to_ascii_lowercase();
-        self.topology.members.iter().find(|seat| host == seat.host(cluster))
+        self.topology
+            .members
+            .iter()
+            .find(|seat| host == host_name(&seat.name, &seat.region, cluster))
     }
 
     /// The way from one spot to another.

@@ -65,11 +65,9 @@ pub(crate) enum Error {
     Matrix(#[from] matrix::Error),
 }
 
-impl Seat {
-    /// The name that proxies know it by.
-    pub(crate) fn host(&self, cluster: &str) -> String {
-        format!("{}.{}.{cluster}.test", self.name, self.region)
-    }
+/// The name by which members call each other, which only proxies know.
+pub(crate) fn host_name(member: &str, region: &str, cluster: &str) -> String {
+    format!("{member}.{region}.{cluster}.test")
 }
 
 impl Topology {
