@@ -215,8 +215,15 @@ fn start(output: &Output, state: &State, started: &mut Started, log: &Log) -> an
     let took = took.iter().map(|(region, took)| format!("{region} in {} ms", took.as_millis()));
     let took = took.collect::<Vec<_>>().join(", ");
     log.info(&format!("A write through every region works: {took}"));
+    found_account(log);
     log.info(&format!("Finished deployment ({name}). Succeeded"));
     Ok(())
+}
+
+/// Here the cluster is told its account, once members have a service for it: which region writes, and
+/// what else the plan has. Until then they know in which region they are, and no more.
+fn found_account(log: &Log) {
+    log.warn("failoverPriority, enableAutomaticFailover and consistencyPolicy do not act yet");
 }
 
 fn next_steps(output: &Path, state: &State) -> String {

@@ -74,6 +74,8 @@ pub(super) fn run(arguments: Vec<OsString>) -> anyhow::Result<ExitCode> {
             Parsed::Run(arguments) => arguments,
         };
     let topology = read(&arguments).context("wan")?;
+    // Each connection is five of them.
+    super::serve::allow_files();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.context("cannot start the runtime")?;
     runtime.block_on(serve(topology)).context("wan")?;

@@ -94,12 +94,21 @@ pub(crate) fn stop(processes: &[Process], patience: Duration) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use std::process::Command;
+    use std::{
+        io::Read,
+        process::{Command, Stdio},
+    };
 
     use super::*;
 
-    fn sleeper() -> (std::process::Child, Process) {
-        let child = Command::new("sleep").arg("600").spawn().unwrap();
+    /// A process that has begun to wait.
+    fn waiter(before: &str) -> (std::process::Child, Process) {
+        let script = format!("{before} echo ready; read forever");
+        let mut command = Command::new("sh");
+        command.args(["-c", &script]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut ready = [0; 6];
+        child.stdout.as_mut().unwrap().read_exact(&mut ready).unwrap();
         let pid = child.id() as i32;
         let (_, start_ticks) = stat(pid).unwrap();
         let process = Process { pid, start_ticks, boot_id: boot_id().unwrap() };
@@ -119,7 +128,7 @@ mod tests {
 
     #[test]
     fn only_the_process_that_was_meant_is_stopped() {
-        let (mut child, process) = sleeper();
+        let (mut child, process) = waiter("");
         let another = Process { start_ticks: process.start_ticks + 1, ..process.clone() };
         assert_eq!(stop(&[another], Duration::ZERO), 0);
         assert!(process.is_running());
@@ -130,8 +139,7 @@ mod tests {
 
     #[test]
     fn a_process_that_does_not_stop_is_ended() {
-        let (mut child, process) = sleeper();
-        process.signal(Signal::SIGSTOP);
+        let (mut child, process) = waiter("trap '' TERM;");
         assert_eq!(stop(std::slice::from_ref(&process), Duration::from_millis(50)), 1);
         child.wait().unwrap();
     }

@@ -18,7 +18,7 @@ use super::{certificates, plan::Plan};
 use crate::{
     cli::{
         detached,
-        output::{self, NETWORK, Output, Process, State, TOPOLOGY},
+        output::{self, Output, State, TOPOLOGY},
         wan::control::{self, Request},
     },
     proto::etcdserverpb::{DeleteRangeRequest, PutRequest, kv_client::KvClient},

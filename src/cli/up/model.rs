@@ -8,6 +8,8 @@ use super::account::{Account, ConsistencyPolicy, Level, Location, location_name}
 #[derive(Debug, PartialEq)]
 pub(super) struct Model {
     pub(super) dns_prefix: Option<String>,
+    /// The write region.
+    pub(super) location: Option<String>,
     /// `masterProfile.count`: as many API servers, not members.
     pub(super) api_servers: u64,
     pub(super) account: Option<Account>,
@@ -60,7 +62,10 @@ impl Model {
             None => None,
             Some(block) => Some(reader.account(object(block, "databaseAccount")?)?),
         };
-        Ok(Model { dns_prefix, api_servers, account, warnings: reader.warnings, document })
+        let location = text_at(top, "", "location")?.filter(|location| !location.is_empty());
+        let location = location.map(location_name);
+        let warnings = reader.warnings;
+        Ok(Model { dns_prefix, location, api_servers, account, warnings, document })
     }
 
     /// What a cluster that no file describes is made of.
@@ -72,8 +77,14 @@ impl Model {
                 "masterProfile": { "count": 1, "cosmosEtcd": true },
             },
         });
-        let warnings = Vec::new();
-        Model { dns_prefix: None, api_servers: 1, account: None, warnings, document }
+        Model {
+            dns_prefix: None,
+            location: None,
+            api_servers: 1,
+            account: None,
+            warnings: Vec::new(),
+            document,
+        }
     }
 
     /// The file with all that was left open in it.
@@ -293,6 +304,7 @@ mod tests {
         let filled_in = model.filled_in("p", account).to_string();
         let again = Model::parse(&filled_in).unwrap();
         assert_eq!(again.account.as_ref(), Some(account));
+        assert_eq!(again.location.as_deref(), Some("eastus"));
     }
 
     #[test]

@@ -103,10 +103,6 @@ impl Plan {
         self.account.regions()
     }
 
-    pub(crate) fn members_in<'a>(&'a self, region: &'a str) -> impl Iterator<Item = &'a Seat> {
-        self.members.iter().filter(move |seat| seat.region == region)
-    }
-
     /// Heartbeat and election timeout that fit the longest round trip: etcd's advice is one and ten
     /// of them, and its defaults where that is less.
     pub(crate) fn timing(&self) -> (Duration, Duration) {
@@ -155,6 +151,7 @@ fn dns_prefix(arguments: &Arguments, model: &Model, log: &Log) -> anyhow::Result
 fn account(arguments: &Arguments, model: &mut Model, log: &Log) -> anyhow::Result<Account> {
     use super::account::location_name;
     let location = arguments.location.as_deref().map(location_name);
+    let location = location.or_else(|| model.location.clone());
     let given = model.account.take();
     ensure!(
         given.is_none() || arguments.regions.is_empty(),
@@ -165,7 +162,7 @@ fn account(arguments: &Arguments, model: &mut Model, log: &Log) -> anyhow::Resul
             && account.locations.first().is_none_or(|first| first.location_name != location)
         {
             log.warn(
-                "--location is not where databaseAccount.locations has failoverPriority 0; \
+                "the location is not where databaseAccount.locations has failoverPriority 0; \
                       that counts",
             );
         }
@@ -262,7 +259,7 @@ mod tests {
         check("--regions eastus,westeurope,uksouth --location japaneast", "is not in --regions");
         check("--regions eastus --members-per-region 16", "are more than 15");
         check("--dns-prefix a.b", "DNS prefix \"a.b\": expected 1 to 63 of");
-        check("--dns-prefix -a-", "DNS prefix \"-a-\"");
+        check("--dns-prefix=-a-", "DNS prefix \"-a-\"");
         check("--api-model no.json", "no.json: No such file");
         check("--matrix no.json", "--matrix no.json: No such file");
         let broken = "tests/fixtures/api-model/broken.json";

@@ -71,20 +71,14 @@ impl Connections {
     pub(super) async fn check_all(&self) -> Vec<Check> {
         let first = self.regions.first().map(|(region, _)| region.clone()).unwrap_or_default();
         let last = self.regions.last().map(|(region, _)| region.clone()).unwrap_or_default();
-        let done = async |check, region: &str, work: BoxedCheck<'_>| {
-            let result = timeout(CHECK_TIMEOUT, work).await;
-            let result = result.unwrap_or_else(|_| bail!("no answer within {CHECK_TIMEOUT:?}"));
-            Check { check, region: region.to_owned(), outcome: result.into() }
-        };
-        let mut checks =
-            vec![done("keys without values", &first, Box::pin(self.keys_only())).await];
+        let mut checks = vec![done("keys without values", &first, self.keys_only()).await];
         for at in 0..self.regions.len() {
             let region = self.regions[at].0.clone();
-            checks.push(done("write and read", &region, Box::pin(self.write_and_read(at))).await);
+            checks.push(done("write and read", &region, self.write_and_read(at)).await);
         }
-        checks.push(done("lock", &last, Box::pin(self.lock())).await);
-        checks.push(done("lease", &last, Box::pin(self.lease())).await);
-        checks.push(done("watch", &last, Box::pin(self.watch())).await);
+        checks.push(done("lock", &last, self.lock()).await);
+        checks.push(done("lease", &last, self.lease()).await);
+        checks.push(done("watch", &last, self.watch()).await);
         // Best effort: what is left does not hurt.
         let _ = timeout(CHECK_TIMEOUT, self.clean()).await;
         checks
@@ -240,7 +234,15 @@ impl Connections {
     }
 }
 
-type BoxedCheck<'a> = std::pin::Pin<Box<dyn Future<Output = anyhow::Result<String>> + 'a>>;
+async fn done(
+    check: &'static str,
+    region: &str,
+    work: impl Future<Output = anyhow::Result<String>>,
+) -> Check {
+    let result = timeout(CHECK_TIMEOUT, work).await;
+    let result = result.unwrap_or_else(|_| bail!("no answer within {CHECK_TIMEOUT:?}"));
+    Check { check, region: region.to_owned(), outcome: result.into() }
+}
 
 fn own(name: &str) -> Bytes {
     Bytes::from(format!("{OWN}{name}"))
