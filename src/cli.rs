@@ -1,6 +1,7 @@
 //! The command line: the server, and the tools beside it.
 
 mod certs;
+mod client;
 mod credentials;
 mod discovery;
 mod doors;
@@ -9,6 +10,7 @@ mod failure;
 mod features;
 mod member;
 mod progress;
+mod region;
 mod serve;
 mod snapshot;
 mod upkeep;
@@ -24,7 +26,7 @@ use crate::{
 };
 
 /// Words that will be commands; refused until they are, instead of being taken for wrong flags.
-const RESERVED: [&str; 6] = ["up", "verify", "down", "region", "chaos", "sla"];
+const RESERVED: [&str; 5] = ["up", "verify", "down", "chaos", "sla"];
 
 /// The name of etcd's offline tool, whose place the program takes when it is called so.
 const ETCDUTL: &str = "etcdutl";
@@ -52,6 +54,7 @@ fn dispatch(arguments: Vec<OsString>) -> anyhow::Result<ExitCode> {
     }
     match arguments.first().and_then(|first| first.to_str()) {
         Some("certs") => certs::run(arguments),
+        Some("region") => region::run(arguments),
         Some("snapshot") => snapshot::run(arguments),
         Some(word) if RESERVED.contains(&word) => anyhow::bail!("{word}: not available yet"),
         _ => match Config::of_process(arguments) {
