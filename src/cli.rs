@@ -2,6 +2,7 @@
 
 mod certs;
 mod chaos;
+mod client;
 mod credentials;
 mod detached;
 mod discovery;
@@ -13,6 +14,7 @@ mod features;
 mod member;
 mod output;
 mod progress;
+mod region;
 mod serve;
 mod sla;
 mod snapshot;
@@ -30,9 +32,6 @@ use crate::{
     config::{self, Asked, Config},
     telemetry,
 };
-
-/// Words that will be commands; refused until they are, instead of being taken for wrong flags.
-const RESERVED: [&str; 1] = ["region"];
 
 /// The name of etcd's offline tool, whose place the program takes when it is called so.
 const ETCDUTL: &str = "etcdutl";
@@ -60,6 +59,7 @@ fn dispatch(arguments: Vec<OsString>) -> anyhow::Result<ExitCode> {
     }
     match arguments.first().and_then(|first| first.to_str()) {
         Some("certs") => certs::run(arguments),
+        Some("region") => region::run(arguments),
         Some("snapshot") => snapshot::run(arguments),
         Some("chaos") => chaos::run(arguments),
         Some("sla") => sla::run(arguments),
@@ -68,7 +68,6 @@ fn dispatch(arguments: Vec<OsString>) -> anyhow::Result<ExitCode> {
         Some("down") => down::run(arguments),
         Some("wan") => wan::run(arguments),
         Some(detached::WORD) => detached::run(arguments),
-        Some(word) if RESERVED.contains(&word) => anyhow::bail!("{word}: not available yet"),
         _ => match Config::of_process(arguments) {
             Ok(Asked::Print(text)) => print(&text),
             Ok(Asked::Serve(config, warnings)) => Ok(serve::run(*config, &warnings)),

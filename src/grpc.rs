@@ -19,6 +19,7 @@ mod maintenance;
 mod method;
 mod metrics;
 mod queue;
+mod regions;
 mod require_leader;
 mod saved;
 mod stats;
@@ -121,7 +122,7 @@ pub fn router(
         space: node.space.clone(),
         saver: node.saver.clone(),
         credentials: node.credentials.clone(),
-        header,
+        header: header.clone(),
     };
     let largest = limits.message_bytes_max();
     let kv = stats::Told { kv, limits };
@@ -131,6 +132,7 @@ pub fn router(
         .add_service(AuthServer::new(auth).max_decoding_message_size(largest))
         .add_service(ClusterServer::new(cluster).max_decoding_message_size(largest))
         .add_service(MaintenanceServer::new(maintenance).max_decoding_message_size(largest))
+        .add_service(regions::service(node, &header, largest))
         .add_service(LockServer::new(lock).max_decoding_message_size(largest))
         .add_service(ElectionServer::new(Election { services }).max_decoding_message_size(largest))
         .add_service(tonic_health::server::health_reporter().1);

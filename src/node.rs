@@ -18,9 +18,11 @@ mod membership;
 mod metered_files;
 mod operation;
 mod peers;
+mod placement;
 mod propose;
 mod read;
 mod reconcile;
+mod regions;
 mod replies;
 mod saver;
 pub mod space;
@@ -39,6 +41,7 @@ pub use membership::{Membership, MembershipRules};
 pub use operation::Operation;
 pub use propose::{Limits, Proposer};
 pub use read::{Freshness, Reader};
+pub use regions::Regions;
 pub use saver::{Chunk, Saved, Saver};
 pub use space::{Space, SpaceRules};
 pub use start::{Ended, Options, Running};
@@ -77,6 +80,7 @@ pub struct Node {
     pub watch: WatchHub,
     pub leases: Leases,
     pub membership: Membership,
+    pub regions: Regions,
     pub downgrades: Downgrades,
     pub saver: Saver,
     pub status: StatusHandle,

@@ -4,6 +4,7 @@
 //! so a failure that may have been applied must never look like one that was not.
 
 mod auth;
+mod region;
 
 use tonic::{Code, Status};
 
@@ -18,7 +19,7 @@ impl From<node::Error> for Status {
     fn from(error: node::Error) -> Status {
         use node::Error;
         let (code, text) = match error {
-            Error::Rejected(rejection) => of_rejection(&rejection),
+            Error::Rejected(rejection) => return of_rejection(&rejection),
             Error::Mvcc(error) => of_mvcc(&error),
             Error::NoLeader => (Code::Unavailable, "etcdserver: no leader"),
             Error::LeaderChanged => (Code::Unavailable, "etcdserver: leader changed"),
@@ -79,8 +80,8 @@ const COMPACTED: (Code, &str) =
 const FUTURE_REVISION: (Code, &str) =
     (Code::OutOfRange, "etcdserver: mvcc: required revision is a future revision");
 
-fn of_rejection(rejection: &Rejection) -> (Code, &'static str) {
-    match rejection {
+fn of_rejection(rejection: &Rejection) -> Status {
+    let (code, text) = match rejection {
         Rejection::KeyNotFound => KEY_NOT_FOUND,
         Rejection::Compacted(_) => COMPACTED,
         Rejection::FutureRevision(_) => FUTURE_REVISION,
@@ -91,11 +92,15 @@ fn of_rejection(rejection: &Rejection) -> (Code, &'static str) {
         Rejection::NoSpace => NO_SPACE,
         Rejection::Corrupt => (Code::DataLoss, "etcdserver: corrupt cluster"),
         Rejection::Auth(rejection) => auth::of_rejection(*rejection),
+        Rejection::Region(rejection) => {
+            return Status::new(region::code(rejection), rejection.to_string());
+        }
         Rejection::Malformed(what) => {
             tracing::error!(what, "a command that makes no sense came through the checks");
             (Code::Internal, "etcdserver: malformed command")
         }
-    }
+    };
+    Status::new(code, text)
 }
 
 fn of_cluster(rejection: &cluster::Rejection) -> (Code, &'static str) {

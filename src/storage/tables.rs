@@ -101,6 +101,8 @@ pub enum MetaKey {
     ClusterVersion = 7,
     /// The version that the cluster is to go back to, as text; no row when it is to go nowhere.
     Downgrade = 8,
+    /// The account of regions, an `orrery.Account`, once there is one.
+    Account = 9,
 }
 
 impl MetaKey {
