@@ -1,6 +1,7 @@
 //! The command line: the server, and the tools beside it.
 
 mod certs;
+mod consistency;
 mod credentials;
 mod discovery;
 mod doors;
