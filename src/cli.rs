@@ -3,6 +3,7 @@
 mod certs;
 mod chaos;
 mod client;
+mod consistency;
 mod credentials;
 mod detached;
 mod discovery;

@@ -4,6 +4,7 @@
 mod auth;
 mod check;
 mod cluster;
+mod consistency;
 mod discovery;
 mod duration;
 mod error;
@@ -24,6 +25,7 @@ use std::{path::PathBuf, time::Duration};
 
 pub use auth::{Auth, AuthToken};
 pub use cluster::{ClusterState, Founding};
+pub use consistency::Defaults;
 pub use discovery::{Discovery, Domain, Endpoint, Registry, User};
 pub use error::Error;
 pub(crate) use features::Stage;
@@ -86,6 +88,8 @@ pub struct Config {
     pub bootstrap_defrag_threshold_megabytes: u64,
     pub features: Features,
     pub auth: Auth,
+    /// What reads get that do not say how fresh they have to be.
+    pub consistency: Defaults,
     pub http: Http,
     pub log: telemetry::Options,
     /// A unary request that takes longer is logged.

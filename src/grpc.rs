@@ -7,6 +7,7 @@ mod aside;
 mod auth;
 mod client;
 mod cluster;
+mod consistency;
 mod downgrade;
 mod election;
 mod gate;
@@ -40,6 +41,7 @@ use self::{
     auth::Auth,
     client::Services,
     cluster::Cluster,
+    consistency::Levels,
     election::Election,
     gate::{Admission, Gate, LetIn},
     header::Header,
@@ -51,6 +53,7 @@ use self::{
     require_leader::Leadership,
 };
 pub use self::{
+    consistency::{Defaults, ListenerDefault},
     limits::Limits,
     metrics::{Extent, Metrics},
     trace::traced,
@@ -72,6 +75,7 @@ use crate::{
 pub fn router(
     node: &Node,
     limits: Limits,
+    defaults: Defaults,
     metrics: &Metrics,
     stopping: CancellationToken,
 ) -> axum::Router {
@@ -90,6 +94,7 @@ pub fn router(
         credentials: node.credentials.clone(),
         admission: admission.clone(),
         header: header.clone(),
+        levels: Levels::new(node, defaults),
         limits,
     };
     let auth = Auth {
@@ -105,14 +110,15 @@ pub fn router(
         credentials: node.credentials.clone(),
         header: header.clone(),
     };
-    let services = Services::new(kv.clone(), lease.clone(), node.watch.clone());
+    let within = Kv { levels: Levels::always_strong(node), ..kv.clone() };
+    let services = Services::new(within, lease.clone(), node.watch.clone());
     let lock = Lock { services: services.clone() };
     let cluster = Cluster {
         membership: node.membership.clone(),
         credentials: node.credentials.clone(),
         header: header.clone(),
     };
-    let watching = watch::service(node, &header, limits, limits.progress_interval);
+    let watching = watch::service(node, (&header, &kv.levels), limits, limits.progress_interval);
     let maintenance = Maintenance {
         status: node.status.clone(),
         reader: node.reader.clone(),

@@ -13,7 +13,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{info, warn};
 
 use super::{
-    discovery,
+    consistency, discovery,
     doors::{Door, Doors},
     features, upkeep,
 };
@@ -99,7 +99,8 @@ pub(super) async fn start(
     };
     let counters = grpc::Metrics::register(&mut registry, extent);
     let limits = requests(&config);
-    let services = grpc::router(node, limits, &counters, stopping.clone());
+    let consistency = consistency::defaults(&config, node);
+    let services = grpc::router(node, limits, consistency, &counters, stopping.clone());
     let services = match &config.tracing {
         Some(tracing) => grpc::traced(services, tracing.sampling_rate),
         None => services,
@@ -119,12 +120,12 @@ pub(super) async fn start(
     let server = tls.clients.map(|tls| Arc::new(move || tls.current()) as http::TlsSource);
     let settings = connections(&config);
     for (kind, sockets) in bound {
-        for (url, listener) in sockets {
+        for Bound { named, url, listener } in sockets {
             info!(url, "listening for clients");
             let is_secure = url.starts_with("https") || url.starts_with("unixs");
             let tls = is_secure.then(|| server.clone()).flatten();
             tell_served(&url, tls.is_some());
-            let front = doors.front(kind, tls.is_some());
+            let front = doors.front(kind, &named, tls.is_some());
             listeners.spawn(http::serve(listener, tls, front, settings, stopping.clone()));
         }
     }
@@ -195,16 +196,20 @@ impl Serving {
     }
 }
 
-/// The sockets of a flag, each with its URL as it is now that port 0 has become a number.
-async fn bind(
-    urls: &[ListenUrl],
-    flag: &str,
-    shared: bool,
-) -> anyhow::Result<Vec<(String, http::Listener)>> {
+/// A socket of a flag.
+struct Bound {
+    /// As the flag has it.
+    named: Url,
+    /// As it is now that port 0 has become a number.
+    url: String,
+    listener: http::Listener,
+}
+
+async fn bind(urls: &[ListenUrl], flag: &str, shared: bool) -> anyhow::Result<Vec<Bound>> {
     let mut bound = Vec::new();
     for listen in urls {
         let taken = || format!("{flag}={}: cannot listen", listen.url);
-        bound.push(match &listen.address {
+        let (url, listener) = match &listen.address {
             Address::Tcp(address) => {
                 let listener = match shared {
                     true => listen_shared(*address),
@@ -219,7 +224,8 @@ async fn bind(
                 let listener = UnixListener::bind(path).with_context(taken)?;
                 (listen.url.to_string(), http::Listener::Unix(listener))
             }
-        });
+        };
+        bound.push(Bound { named: listen.url.clone(), url, listener });
     }
     Ok(bound)
 }

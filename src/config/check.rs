@@ -10,7 +10,7 @@ use security::{CLIENTS, Names, PEERS};
 use super::{
     AutoCompaction, ClusterState, Compaction, Config, Discovery, ELECTION_MS_MAX, Error, Features,
     Founding, Keepalive, Limits, ListenUrl, Listeners, QUOTA_BYTES_DEFAULT, SocketOptions, Timing,
-    Url, Warning, auth, duration, http, raw::RawConfig, services, url,
+    Url, Warning, auth, consistency, duration, http, raw::RawConfig, services, url,
 };
 use crate::{cluster::Labels, raft::network::Proxies, tls};
 
@@ -81,6 +81,10 @@ pub(crate) fn check(mut raw: RawConfig) -> Result<(Config, Vec<Warning>), Error>
         bootstrap_defrag_threshold_megabytes: raw.count("bootstrap-defrag-threshold-megabytes"),
         features: features(&raw, &mut warnings)?,
         auth: auth::check(&raw, &mut warnings)?,
+        consistency: {
+            let listeners = clients.listen.iter().chain(&http.listen);
+            consistency::defaults(&raw, listeners, &mut warnings)?
+        },
         http,
         warning_unary_request_duration: or(
             raw.duration("warning-unary-request-duration"),

@@ -71,6 +71,8 @@ pub enum Error {
         max = super::ELECTION_MS_MAX
     )]
     ElectionTooLong(u64),
+    #[error("invalid value {value:?} for --{flag}: {why}")]
+    BadConsistency { flag: &'static str, value: String, why: String },
     #[error("--{flag} {value} is out of range: {why}")]
     OutOfRange { flag: &'static str, value: String, why: &'static str },
     #[error("undefined auto-compaction-mode")]

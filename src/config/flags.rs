@@ -326,6 +326,12 @@ const LOG_ROTATION: &str =
 /// Flags that etcd does not have.
 #[rustfmt::skip] // a table
 pub(crate) const OWN: &[Flag] = &[
+    flag(Member, "default-consistency", Text, "strong", Acts,
+        "What reads get that ask for nothing: strong, bounded (and ,max-staleness-ms=N), session, prefix, eventual."),
+    flag(Member, "listen-consistency", Text, "", Acts,
+        "The same by listener, as URL=LEVEL,... with URLs of listen-client-urls."),
+    flag(Member, "identity-consistency", Text, "", Acts,
+        "The same by user, or by the common name in a client's certificate, as NAME=LEVEL,..."),
     flag(Clustering, "region", Label, "", Acts,
         "Region that this member stands in, such as eastus: a-z, 0-9 and -."),
     flag(Clustering, "zone", Label, "", Acts,

@@ -390,7 +390,7 @@ impl Handles {
         let (reader, reading) = Reader::new(
             raft.clone(),
             leader.clone(),
-            storage.clone(),
+            (storage.clone(), watch.clone()),
             (told.compactions.clone(), told.hashes.clone()),
             timeout,
         );
