@@ -27,7 +27,7 @@ use tokio::time::Instant;
 use self::{
     check::Registers,
     keys::Keys,
-    probe::{Act, Level, Probe},
+    probe::{Act, Probe},
     prober::{Plan, Prober},
     run::{History, Region, Run},
     summary::Summary,
@@ -37,6 +37,7 @@ use super::{
     snapshot::{Parsed, parse},
     up::account::Location,
 };
+use crate::types::Level;
 
 /// Requests a second of each kind from each region; more would measure this machine.
 const RATE_MAX: f64 = 1000.0;

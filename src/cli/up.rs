@@ -4,6 +4,7 @@
 pub(crate) mod account;
 mod certificates;
 mod files;
+mod founding;
 pub(crate) mod launch;
 mod log;
 mod model;
@@ -211,19 +212,18 @@ fn start(output: &Output, state: &State, started: &mut Started, log: &Log) -> an
     }
     started.start(output, state)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let took = runtime.block_on(started.wait(output, state))?;
+    let (took, account) = runtime.block_on(async {
+        let took = started.wait(output, state).await?;
+        anyhow::Ok((took, founding::found(output, state).await?))
+    })?;
     let took = took.iter().map(|(region, took)| format!("{region} in {} ms", took.as_millis()));
     let took = took.collect::<Vec<_>>().join(", ");
     log.info(&format!("A write through every region works: {took}"));
-    found_account(log);
+    if account == founding::Account::Founded {
+        log.info(&format!("The write region is {}", state.plan.regions().join(", then ")));
+    }
     log.info(&format!("Finished deployment ({name}). Succeeded"));
     Ok(())
-}
-
-/// Here the cluster is told its account, once members have a service for it: which region writes, and
-/// what else the plan has. Until then they know in which region they are, and no more.
-fn found_account(log: &Log) {
-    log.warn("failoverPriority, enableAutomaticFailover and consistencyPolicy do not act yet");
 }
 
 fn next_steps(output: &Path, state: &State) -> String {

@@ -1,7 +1,12 @@
 //! How much a read may lack.
 
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
 /// Levels of consistency, the weakest first; docs/consistency.md says what each promises.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Level {
     Eventual,
     /// etcd's `serializable`.
@@ -23,5 +28,15 @@ impl Level {
             Level::Bounded => "bounded",
             Level::Strong => "strong",
         }
+    }
+}
+
+impl FromStr for Level {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Level, String> {
+        let names = Level::ALL.map(Level::name).join(", ");
+        let found = Level::ALL.into_iter().find(|level| level.name() == text);
+        found.ok_or_else(|| format!("{text:?} is no level: {names}"))
     }
 }

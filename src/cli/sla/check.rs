@@ -16,7 +16,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::probe::{Act, Level, Outcome, Probe};
+use super::probe::{Act, Outcome, Probe};
+use crate::types::Level;
 
 /// A read that broke its level's promise.
 #[derive(Clone, Debug, PartialEq, Serialize)]

@@ -239,3 +239,6 @@ fn how(html: &mut String, summary: &Summary) {
          the delay of the table above, not a network.</p>"
     );
 }
+
+#[cfg(test)]
+mod tests;

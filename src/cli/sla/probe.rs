@@ -1,47 +1,13 @@
 //! What a prober asked and how it ended.
 
-use std::{fmt, str::FromStr, time::Duration};
+use std::{fmt, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
+use crate::types::Level;
+
 /// A request that has taken longer has failed, whatever it is told later: Cosmos DB's rule.
 pub(crate) const FAILED_AFTER: Duration = Duration::from_secs(5);
-
-/// How fresh a read must be, in the words of `x-consistency`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Level {
-    Strong,
-    Bounded,
-    Session,
-    Prefix,
-    Eventual,
-}
-
-impl Level {
-    pub(crate) const ALL: [Level; 5] =
-        [Level::Strong, Level::Bounded, Level::Session, Level::Prefix, Level::Eventual];
-
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Level::Strong => "strong",
-            Level::Bounded => "bounded",
-            Level::Session => "session",
-            Level::Prefix => "prefix",
-            Level::Eventual => "eventual",
-        }
-    }
-}
-
-impl FromStr for Level {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Level, String> {
-        let names = Level::ALL.map(Level::name).join(", ");
-        let found = Level::ALL.into_iter().find(|level| level.name() == text);
-        found.ok_or_else(|| format!("{text:?} is no level: {names}"))
-    }
-}
 
 /// What is probed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -49,17 +15,6 @@ impl FromStr for Level {
 pub(crate) enum Act {
     Write,
     Read(Level),
-}
-
-impl Act {
-    pub(crate) const ALL: [Act; 6] = [
-        Act::Write,
-        Act::Read(Level::Strong),
-        Act::Read(Level::Bounded),
-        Act::Read(Level::Session),
-        Act::Read(Level::Prefix),
-        Act::Read(Level::Eventual),
-    ];
 }
 
 impl fmt::Display for Act {

@@ -17,11 +17,14 @@ use tonic::{Code, Request, Status, metadata::MetadataValue, transport::Channel};
 
 use super::{
     keys::{Free, Keys},
-    probe::{Act, FAILED_AFTER, Level, Outcome, Probe},
+    probe::{Act, FAILED_AFTER, Outcome, Probe},
 };
-use crate::proto::etcdserverpb::{
-    PutRequest, RangeRequest, StatusRequest, kv_client::KvClient,
-    maintenance_client::MaintenanceClient,
+use crate::{
+    proto::etcdserverpb::{
+        PutRequest, RangeRequest, StatusRequest, kv_client::KvClient,
+        maintenance_client::MaintenanceClient,
+    },
+    types::Level,
 };
 
 /// Values are at most this long: what agreements of the kind speak of are requests of 1 KB.

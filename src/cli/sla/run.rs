@@ -98,7 +98,7 @@ impl History {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::sla::probe::{Level, Outcome};
+    use crate::{cli::sla::probe::Outcome, types::Level};
 
     fn history() -> History {
         let region =
@@ -129,7 +129,7 @@ mod tests {
             seconds: 3.0,
             regions: vec![region("eastus", Some(0)), region("westeurope", None)],
             round_trips_ms: Vec::new(),
-            acts: Act::ALL.to_vec(),
+            acts: vec![Act::Write, Act::Read(Level::Session)],
             rate: 10.0,
             max_staleness_ms: 5000,
             faults: vec![fault],

@@ -10,9 +10,10 @@ use super::{
         NANOS, Tally, attainment, availability, failure_rate_bound, longest_gap, nearest_rank,
         windows,
     },
-    probe::{Act, Level, Probe},
+    probe::{Act, Probe},
     run::{Fault, History, Run},
 };
+use crate::types::Level;
 
 /// Seconds of the windows that a drill can fill.
 pub(crate) const MINUTE: u64 = 60;

@@ -172,6 +172,24 @@ impl Account {
 }
 
 impl ConsistencyPolicy {
+    /// The flag of a member whose reads have this for their default; `None` where that is etcd's.
+    pub(crate) fn flag(&self) -> Option<String> {
+        let level = match self.default_consistency_level {
+            Level::Strong => return None,
+            Level::Session => "session".to_owned(),
+            Level::ConsistentPrefix => "prefix".to_owned(),
+            Level::Eventual => "eventual".to_owned(),
+            Level::BoundedStaleness => {
+                let milliseconds = self.max_interval_in_seconds.unwrap_or_default() * 1000;
+                let revisions = self.max_staleness_prefix.unwrap_or_default();
+                format!(
+                    "bounded,max-staleness-ms={milliseconds},max-staleness-revisions={revisions}"
+                )
+            }
+        };
+        Some(format!("--default-consistency={level}"))
+    }
+
     fn check(&self) -> Result<(), Error> {
         if self.default_consistency_level != Level::BoundedStaleness {
             return Ok(());

@@ -200,7 +200,8 @@ fn member_arguments(output: &Output, state: &State, at: usize) -> Vec<OsString> 
         argument.push(value);
         argument
     });
-    joined.collect()
+    let default = state.plan.account.consistency_policy.flag();
+    joined.chain(default.map(OsString::from)).collect()
 }
 
 /// Returns when the socket answers.

@@ -7,9 +7,12 @@ use orrery_plot::{
 };
 
 use super::{latency, per_cent};
-use crate::cli::sla::{
-    probe::{Act, Level},
-    summary::{Row, Summary},
+use crate::{
+    cli::sla::{
+        probe::Act,
+        summary::{Row, Summary},
+    },
+    types::Level,
 };
 
 /// A line of the table: what is measured, what Cosmos DB publishes for accounts with one write region

@@ -7,10 +7,13 @@ use orrery_plot::{
     Strips, Swatch, Unit, markup::escape,
 };
 
-use crate::cli::sla::{
-    figures::{NANOS, nearest_rank},
-    probe::{Act, Level, Probe},
-    run::History,
+use crate::{
+    cli::sla::{
+        figures::{NANOS, nearest_rank},
+        probe::{Act, Probe},
+        run::History,
+    },
+    types::Level,
 };
 
 /// How many windows a plot has at most: more would be narrower than its lines.
