@@ -19,6 +19,7 @@ mod region;
 mod serve;
 mod sla;
 mod snapshot;
+mod table;
 mod up;
 mod upkeep;
 mod verify;

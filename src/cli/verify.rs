@@ -3,7 +3,6 @@
 
 mod checks;
 mod kubernetes;
-mod table;
 
 use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 
@@ -11,13 +10,11 @@ use anyhow::{Context, anyhow};
 use clap::{Parser, ValueEnum};
 use serde::Serialize;
 
-use self::{
-    checks::Connections,
-    table::{Column, table},
-};
+use self::checks::Connections;
 use super::{
     output::{self, Output, State},
     snapshot::{Parsed, parse},
+    table::{Column, table},
 };
 
 /// Check the cluster that orrery up started.

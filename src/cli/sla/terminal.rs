@@ -15,6 +15,7 @@ use super::{
     probe::Probe,
     summary::Summary,
 };
+use crate::cli::table::{self, Column};
 
 /// How often what is shown changes.
 const STEP: Duration = Duration::from_millis(500);
@@ -56,12 +57,8 @@ impl Live {
 
 /// The figures of a run for people.
 pub(super) fn table(summary: &Summary) -> String {
-    let mut lines = vec![
-        ["FROM", "REQUEST", "DONE", "FAILED", "AVAILABILITY", "P50", "P99", "MAX"]
-            .map(str::to_owned),
-    ];
-    for row in &summary.rows {
-        lines.push([
+    let rows = summary.rows.iter().map(|row| {
+        [
             row.region.clone().unwrap_or_else(|| "(surviving)".to_owned()),
             row.act.to_string(),
             row.tally.done.to_string(),
@@ -70,9 +67,19 @@ pub(super) fn table(summary: &Summary) -> String {
             page::latency(row.p50),
             page::latency(row.p99),
             page::latency(row.max),
-        ]);
-    }
-    let mut text = aligned(&lines);
+        ]
+    });
+    let columns = [
+        Column::left("FROM"),
+        Column::left("REQUEST"),
+        Column::right("DONE"),
+        Column::right("FAILED"),
+        Column::right("AVAILABILITY"),
+        Column::right("P50"),
+        Column::right("P99"),
+        Column::right("MAX"),
+    ];
+    let mut text = table::table(columns, rows);
     for effect in &summary.faults {
         let fault = &effect.fault;
         let gaps: Vec<String> = effect
@@ -97,23 +104,5 @@ pub(super) fn table(summary: &Summary) -> String {
     let run = &summary.run;
     let _ =
         writeln!(text, "acknowledged writes lost: {} (keys not read: {})", run.lost, run.unread);
-    text
-}
-
-/// Columns as wide as they must be.
-fn aligned<const N: usize>(lines: &[[String; N]]) -> String {
-    let mut widths = [0; N];
-    for line in lines {
-        for (width, cell) in widths.iter_mut().zip(line) {
-            *width = cell.chars().count().max(*width);
-        }
-    }
-    let mut text = String::new();
-    for line in lines {
-        let cells = line.iter().zip(widths);
-        let padded: Vec<String> = cells.map(|(cell, width)| format!("{cell:<width$}")).collect();
-        text.push_str(padded.join("  ").trim_end());
-        text.push('\n');
-    }
     text
 }
