@@ -32,10 +32,15 @@ pub(super) struct Drill {
     /// Only these kinds.
     #[arg(long, value_delimiter = ',')]
     kinds: Vec<Kind>,
+
+    /// Always hit the leader, or its region.
+    #[arg(long)]
+    leader: bool,
 }
 
 impl Drill {
-    /// Kinds take turns; half of the faults hit the leader. What would leave no majority is left out.
+    /// Kinds take turns; half of the faults hit the leader, or all of them. What would leave no
+    /// majority is left out.
     pub(super) async fn run(
         &self,
         surgeon: &Surgeon<'_>,
@@ -48,7 +53,8 @@ impl Drill {
             if done == self.faults {
                 break;
             }
-            let target = choose(kind, &surgeon.state.plan, &mut random);
+            let leader = surgeon.leader().await?;
+            let target = self.choose(kind, &surgeon.state.plan, &leader, &mut random);
             let fault = match surgeon.plan(target).await {
                 Ok(fault) => fault,
                 Err(error) => {
@@ -70,30 +76,43 @@ impl Drill {
         }
         Ok(())
     }
-}
 
-fn choose(kind: Kind, plan: &Plan, random: &mut StdRng) -> Target {
-    let hits_leader = random.random_bool(0.5);
-    let of = |name: Option<&String>| match name {
-        Some(name) if !hits_leader => name.clone(),
-        _ => LEADER.to_owned(),
-    };
-    let members: Vec<String> = plan.members.iter().map(|seat| seat.name.clone()).collect();
-    let zones: Vec<String> =
-        plan.members.iter().map(|seat| format!("{}/{}", seat.region, seat.zone)).collect();
-    let regions = plan.regions();
-    match kind {
-        Kind::Kill => Target::Kill(of(members.choose(random))),
-        Kind::Pause => Target::Pause(of(members.choose(random))),
-        Kind::LoseZone => Target::LoseZone(of(zones.choose(random))),
-        Kind::LoseRegion => Target::LoseRegion(of(regions.choose(random))),
-        Kind::Isolate => Target::Isolate(of(regions.choose(random))),
-        Kind::IsolateMember => Target::IsolateMember(of(members.choose(random))),
-        Kind::Slow => Target::Slow(of(regions.choose(random)), SLOWER),
-        Kind::Cut => {
-            let mut two = regions.choose_multiple(random, 2).cloned();
-            let (from, to) = (two.next().unwrap_or_default(), two.next().unwrap_or_default());
-            Target::Cut(from, to)
+    fn choose(&self, kind: Kind, plan: &Plan, leader: &str, random: &mut StdRng) -> Target {
+        let hits_leader = self.leader || random.random_bool(0.5);
+        let of = |name: Option<&String>| match name {
+            Some(name) if !hits_leader => name.clone(),
+            Some(_) | None => LEADER.to_owned(),
+        };
+        let members: Vec<String> = plan.members.iter().map(|seat| seat.name.clone()).collect();
+        let zones: Vec<String> =
+            plan.members.iter().map(|seat| format!("{}/{}", seat.region, seat.zone)).collect();
+        let regions = plan.regions();
+        match kind {
+            Kind::Kill => Target::Kill(of(members.choose(random))),
+            Kind::Pause => Target::Pause(of(members.choose(random))),
+            Kind::LoseZone => Target::LoseZone(of(zones.choose(random))),
+            Kind::LoseRegion => Target::LoseRegion(of(regions.choose(random))),
+            Kind::Isolate => Target::Isolate(of(regions.choose(random))),
+            Kind::IsolateMember => Target::IsolateMember(of(members.choose(random))),
+            Kind::Slow => Target::Slow(of(regions.choose(random)), SLOWER),
+            Kind::Cut => {
+                let mut two = regions.choose_multiple(random, 2).cloned();
+                let (from, to) = (two.next().unwrap_or_default(), two.next().unwrap_or_default());
+                Target::Cut(from, to)
+            }
+            Kind::Switch => {
+                let seats = plan.members.iter();
+                let others: Vec<String> = seats
+                    .filter(|seat| !stands_with(plan, &seat.region, leader))
+                    .map(|seat| seat.region.clone())
+                    .collect();
+                Target::Switch(others.choose(random).cloned().unwrap_or(LEADER.to_owned()))
+            }
         }
     }
+}
+
+/// Whether the leader stands in the region.
+fn stands_with(plan: &Plan, region: &str, leader: &str) -> bool {
+    plan.members.iter().any(|seat| seat.name == leader && seat.region == region)
 }

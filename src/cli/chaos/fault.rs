@@ -20,6 +20,8 @@ pub(super) enum Target {
     Slow(String, Duration),
     /// From one region to another.
     Cut(String, String),
+    /// The write region becomes another one, on purpose.
+    Switch(String),
 }
 
 /// The kinds that a drill can choose from.
@@ -33,6 +35,8 @@ pub(super) enum Kind {
     IsolateMember,
     Slow,
     Cut,
+    /// Breaks nothing, so that drills have it only where it is named.
+    Switch,
 }
 
 impl Kind {
@@ -62,6 +66,8 @@ pub(super) struct Broken {
     /// Members whose processes are stopped, and continued.
     pub(super) paused: Vec<String>,
     pub(super) network: Vec<Fault>,
+    /// Becomes the write region, and stays it.
+    pub(super) switched_to: Option<String>,
     /// Members that cannot take part meanwhile.
     pub(super) unable: Vec<String>,
     /// Regions whose own clients cannot expect strong reads and writes meanwhile.
@@ -142,6 +148,11 @@ impl Broken {
                 let fault = Fault { from, to, ways, effect: Effect::Cut };
                 Broken { network: vec![fault], ..named("cut one way", target) }
             }
+            Target::Switch(name) => {
+                let region = cluster.region(name)?;
+                let switched_to = Some(region.clone());
+                Broken { switched_to, ..named("planned switch", region) }
+            }
         })
     }
 }
@@ -153,6 +164,7 @@ fn named(what: &'static str, target: String) -> Broken {
         killed: Vec::new(),
         paused: Vec::new(),
         network: Vec::new(),
+        switched_to: None,
         unable: Vec::new(),
         lost_regions: Vec::new(),
     }

@@ -24,7 +24,10 @@ use crate::{
             fault::Standing,
         },
     },
-    proto::etcdserverpb::{StatusRequest, maintenance_client::MaintenanceClient},
+    proto::{
+        etcdserverpb::{StatusRequest, maintenance_client::MaintenanceClient},
+        region::{RegionsFailoverRequest, regions_client::RegionsClient},
+    },
 };
 
 /// The network mends itself so long after it should have been mended.
@@ -113,6 +116,9 @@ impl Surgeon<'_> {
             let set = self.ask(&request).await?;
             faults.extend(set.into_iter().map(|standing| standing.id));
         }
+        if let Some(region) = &broken.switched_to {
+            self.switch(region).await?;
+        }
         for (members, with) in
             [(&broken.killed, Signal::SIGKILL), (&broken.paused, Signal::SIGSTOP)]
         {
@@ -121,6 +127,16 @@ impl Surgeon<'_> {
             }
         }
         Ok(faults)
+    }
+
+    /// Asks a member of the region itself, which has the shortest way to whoever takes over.
+    async fn switch(&self, region: &str) -> anyhow::Result<()> {
+        let endpoints = self.state.endpoints(region);
+        let endpoint = endpoints.first().context("the region has no member")?;
+        let channel = self.output.connect(&endpoint.url).await?;
+        let request = RegionsFailoverRequest { location_name: region.to_owned(), force: false };
+        RegionsClient::new(channel).failover(request).await?;
+        Ok(())
     }
 
     async fn mend(&self, broken: &Broken, faults: &[u64]) -> anyhow::Result<()> {

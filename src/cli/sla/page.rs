@@ -191,10 +191,38 @@ fn faults(html: &mut String, summary: &Summary) {
             ]
         })
         .collect();
-    match cells.is_empty() {
-        true => html.push_str("<p>Nothing was broken.</p>\n"),
-        false => table(html, &columns, &cells),
+    if cells.is_empty() {
+        html.push_str("<p>Nothing was broken.</p>\n");
+        return;
     }
+    gaps(html, summary);
+    html.push_str("<details><summary>Each of them</summary>\n");
+    table(html, &columns, &cells);
+    html.push_str("</details>\n");
+}
+
+fn gaps(html: &mut String, summary: &Summary) {
+    let columns = [
+        Column::Text("fault"),
+        Column::Text("longest time without a"),
+        Column::Number("times"),
+        Column::Number("p50"),
+        Column::Number("max"),
+    ];
+    let cells: Vec<Vec<String>> = summary
+        .gaps
+        .iter()
+        .map(|gaps| {
+            vec![
+                escape(&gaps.what),
+                gaps.act.to_string(),
+                gaps.faults.to_string(),
+                Unit::Latency.show(gaps.p50),
+                Unit::Latency.show(gaps.max),
+            ]
+        })
+        .collect();
+    table(html, &columns, &cells);
 }
 
 fn violations(html: &mut String, summary: &Summary) {

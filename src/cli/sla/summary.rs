@@ -1,6 +1,6 @@
 //! The figures of a run: what the terminal, the page and programs are told.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use serde::Serialize;
 
@@ -33,6 +33,8 @@ pub(crate) struct Summary {
     /// A row for each region and act, and for each act one of all regions that survived.
     pub(crate) rows: Vec<Row>,
     pub(crate) faults: Vec<Effect>,
+    /// A row for each kind of fault and each act.
+    pub(crate) gaps: Vec<Gaps>,
     /// Of all reads of a level.
     pub(crate) consistency: Vec<Attained>,
     /// The first of them.
@@ -68,6 +70,17 @@ pub(crate) struct Effect {
     pub(crate) longest_gap: Vec<(Act, f64)>,
 }
 
+/// The longest times without a success of all faults of a kind, in seconds.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Gaps {
+    pub(crate) what: String,
+    pub(crate) act: Act,
+    pub(crate) faults: usize,
+    pub(crate) p50: f64,
+    pub(crate) max: f64,
+}
+
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Attained {
@@ -94,8 +107,9 @@ impl Summary {
         let mut violations = violations(probes, &registers, bound);
         let consistency = consistency(probes, &violations);
         violations.truncate(TOLD);
-        let faults = run.faults.iter().map(|fault| effect(fault, history)).collect();
-        Summary { run: run.clone(), rows: rows(history), faults, consistency, violations }
+        let faults: Vec<Effect> = run.faults.iter().map(|fault| effect(fault, history)).collect();
+        let (rows, gaps) = (rows(history), gaps(&faults));
+        Summary { run: run.clone(), rows, faults, gaps, consistency, violations }
     }
 
     /// Whether every read kept its promise, and every acknowledged write is known to be there.
@@ -161,6 +175,23 @@ fn effect(fault: &Fault, history: &History) -> Effect {
     Effect { fault: fault.clone(), longest_gap }
 }
 
+fn gaps(faults: &[Effect]) -> Vec<Gaps> {
+    let mut kinds: BTreeMap<(&str, Act), Vec<f64>> = BTreeMap::new();
+    for effect in faults {
+        for (act, gap) in &effect.longest_gap {
+            kinds.entry((&effect.fault.what, *act)).or_default().push(*gap);
+        }
+    }
+    let row = |((what, act), mut gaps): ((&str, Act), Vec<f64>)| {
+        gaps.sort_by(f64::total_cmp);
+        // The nearest rank, as everywhere; there is a gap at least.
+        let p50 = gaps[(gaps.len() - 1) / 2];
+        let max = gaps[gaps.len() - 1];
+        Gaps { what: what.to_owned(), act, faults: gaps.len(), p50, max }
+    };
+    kinds.into_iter().map(row).collect()
+}
+
 fn consistency(probes: &[Probe], violations: &[Violation]) -> Vec<Attained> {
     let attained = |level: Level| {
         let reads = probes.iter().filter(|it| it.act == Act::Read(level) && it.is_done()).count();
@@ -169,4 +200,33 @@ fn consistency(probes: &[Probe], violations: &[Violation]) -> Vec<Attained> {
     };
     let all = Level::ALL.into_iter().map(attained);
     all.filter(|level| level.reads > 0).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn faults_of_a_kind_are_one_row() {
+        let effect = |what: &str, gap| Effect {
+            fault: Fault {
+                what: what.to_owned(),
+                target: "eastus".to_owned(),
+                from: 0.0,
+                until: 1.0,
+                lost_regions: Vec::new(),
+            },
+            longest_gap: vec![(Act::Write, gap)],
+        };
+        let faults = [("kill", 0.3), ("kill", 0.1), ("slow", 2.0), ("kill", 0.2), ("kill", 0.4)];
+        let found = gaps(&faults.map(|(what, gap)| effect(what, gap)));
+        let row = |what: &str, faults, p50, max| Gaps {
+            what: what.to_owned(),
+            act: Act::Write,
+            faults,
+            p50,
+            max,
+        };
+        assert_eq!(found, [row("kill", 4, 0.2, 0.4), row("slow", 1, 2.0, 2.0)]);
+    }
 }

@@ -80,22 +80,10 @@ pub(super) fn table(summary: &Summary) -> String {
         Column::right("MAX"),
     ];
     let mut text = table::table(columns, rows);
-    for effect in &summary.faults {
-        let fault = &effect.fault;
-        let gaps: Vec<String> = effect
-            .longest_gap
-            .iter()
-            .map(|(act, gap)| format!("{act} {}", page::latency(Some((gap * NANOS as f64) as u64))))
-            .collect();
-        let _ = writeln!(
-            text,
-            "at {:.1} s {} {} for {:.1} s; longest without a success: {}",
-            fault.from,
-            fault.what,
-            fault.target,
-            fault.until - fault.from,
-            gaps.join(", ")
-        );
+    if !summary.gaps.is_empty() {
+        text.push('\n');
+        text.push_str(&gaps(summary));
+        text.push('\n');
     }
     for level in &summary.consistency {
         let (name, reads, violations) = (level.level.name(), level.reads, level.violations);
@@ -105,4 +93,25 @@ pub(super) fn table(summary: &Summary) -> String {
     let _ =
         writeln!(text, "acknowledged writes lost: {} (keys not read: {})", run.lost, run.unread);
     text
+}
+
+fn gaps(summary: &Summary) -> String {
+    let latency = |seconds: f64| page::latency(Some((seconds * NANOS as f64) as u64));
+    let rows = summary.gaps.iter().map(|gaps| {
+        [
+            gaps.what.clone(),
+            gaps.act.to_string(),
+            gaps.faults.to_string(),
+            latency(gaps.p50),
+            latency(gaps.max),
+        ]
+    });
+    let columns = [
+        Column::left("FAULT"),
+        Column::left("LONGEST WITHOUT A"),
+        Column::right("TIMES"),
+        Column::right("P50"),
+        Column::right("MAX"),
+    ];
+    table::table(columns, rows)
 }
