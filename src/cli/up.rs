@@ -1,5 +1,5 @@
-//! `orrery up`: a whole cluster with regions, certificates and a network between, as processes of this
-//! machine. The flags of `aks-engine deploy` are taken, so that its articles' lines work.
+//! `orrery up`: a whole cluster with regions, certificates and a network between, as processes of
+//! this machine. The flags of `aks-engine deploy` are taken, so that its articles' lines work.
 
 mod account;
 mod certificates;
@@ -73,7 +73,7 @@ pub(super) struct Arguments {
     )]
     output: PathBuf,
 
-    /// Of aks-engine; what is there is kept or completed in any case, and data is never overwritten.
+    /// Of aks-engine; what is there is completed in any case, and data is never overwritten.
     #[arg(long)]
     force_overwrite: bool,
 
@@ -220,8 +220,8 @@ fn start(output: &Output, state: &State, started: &mut Started, log: &Log) -> an
     Ok(())
 }
 
-/// Here the cluster is told its account, once members have a service for it: which region writes, and
-/// what else the plan has. Until then they know in which region they are, and no more.
+/// Here the cluster is told its account, once members have a service for it: which region writes,
+/// and what else the plan has. Until then they know in which region they are, and no more.
 fn found_account(log: &Log) {
     log.warn("failoverPriority, enableAutomaticFailover and consistencyPolicy do not act yet");
 }
