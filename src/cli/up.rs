@@ -1,5 +1,5 @@
-//! `orrery up`: a whole cluster with regions, certificates and a network between, as processes of this
-//! machine. The flags of `aks-engine deploy` are taken, so that its articles' lines work.
+//! `orrery up`: a whole cluster with regions, certificates and a network between, as processes of
+//! this machine. The flags of `aks-engine deploy` are taken, so that its articles' lines work.
 
 pub(crate) mod account;
 mod certificates;
@@ -74,7 +74,7 @@ pub(super) struct Arguments {
     )]
     output: PathBuf,
 
-    /// Of aks-engine; what is there is kept or completed in any case, and data is never overwritten.
+    /// Of aks-engine; what is there is completed in any case, and data is never overwritten.
     #[arg(long)]
     force_overwrite: bool,
 

@@ -1,5 +1,5 @@
-//! `orrery verify`: whether a cluster does what the articles of its predecessor tried, and what those
-//! had to leave out.
+//! `orrery verify`: whether a cluster does what the articles of its predecessor tried, and what
+//! those had to leave out.
 
 mod checks;
 mod kubernetes;
@@ -19,8 +19,8 @@ use super::{
 
 /// Check the cluster that orrery up started.
 ///
-/// Keys without values, a write and a read through every region, lock, lease, watch, and nodes where
-/// there is a control plane. The exit status is 1 when a check fails.
+/// Keys without values, a write and a read through every region, lock, lease, watch, and nodes
+/// where there is a control plane. The exit status is 1 when a check fails.
 #[derive(Debug, Parser)]
 #[command(name = "orrery verify")]
 struct Arguments {

@@ -2,9 +2,9 @@
 //!
 //! Each region has an HTTP proxy. A process in region A reaches a member in region B by the name
 //! `NAME.B.CLUSTER.test`, which only proxies know, through A's proxy; so the proxy knows source and
-//! target, and delays bytes by half the round trip between them. What cannot use a proxy connects to
-//! a relay instead: one port for each region and member. A file says who there is; a socket takes
-//! faults.
+//! target, and delays bytes by half the round trip between them. What cannot use a proxy connects
+//! to a relay instead: one port for each region and member. A file says who there is; a socket
+//! takes faults.
 
 pub(crate) mod control;
 pub(crate) mod fault;

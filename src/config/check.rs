@@ -55,10 +55,7 @@ pub(crate) fn check(mut raw: RawConfig) -> Result<(Config, Vec<Warning>), Error>
         wal_dir: Some(raw.text("wal-dir")).filter(|dir| !dir.is_empty()).map(Into::into),
         name,
         labels: labels(&raw)?,
-        sockets: SocketOptions {
-            reuse_port: raw.bool("socket-reuse-port"),
-            reuse_address: raw.bool("socket-reuse-address"),
-        },
+        sockets: sockets(&raw),
         proxies: Proxies::default(),
         // With a token of discovery the other one is not looked at.
         token_is_set: raw.is_set("initial-cluster-token")
@@ -104,6 +101,13 @@ pub(crate) fn check(mut raw: RawConfig) -> Result<(Config, Vec<Warning>), Error>
     // Whether or not there are certificates for it.
     security::protocol(&raw)?;
     Ok((config, warnings))
+}
+
+fn sockets(raw: &RawConfig) -> SocketOptions {
+    SocketOptions {
+        reuse_port: raw.bool("socket-reuse-port"),
+        reuse_address: raw.bool("socket-reuse-address"),
+    }
 }
 
 fn labels(raw: &RawConfig) -> Result<Labels, Error> {

@@ -1,7 +1,8 @@
-//! A real etcd under the same network. ETCD names one; without it these tests say that they skip.
+//! A real etcd under the same network.
 
 use std::{
     fs::File,
+    io::Write,
     net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -17,12 +18,19 @@ const ROUND_TRIPS: [[u64; 3]; 3] = [[1, 84, 158], [84, 1, 226], [158, 226, 1]];
 /// How long a cluster may take to form, on a machine with much else to do.
 const LONG: Duration = Duration::from_secs(120);
 
-/// The etcd that ETCD names, or another of its programs beside it.
+/// The etcd that ETCD names, or the one in the cache, or another program beside it.
 pub(crate) fn program(name: &str) -> Option<PathBuf> {
-    let etcd = std::env::var_os("ETCD").map(PathBuf::from);
-    let found = etcd.map(|etcd| etcd.with_file_name(name)).filter(|path| path.exists());
+    let cached = || {
+        let peers = PathBuf::from(std::env::var_os("HOME")?).join(".cache/orrery/peers");
+        let folders = std::fs::read_dir(peers).ok()?.filter_map(Result::ok);
+        folders.map(|folder| folder.path().join("etcd")).find(|binary| binary.is_file())
+    };
+    let named = std::env::var_os("ETCD").filter(|named| !named.is_empty()).map(PathBuf::from);
+    let etcd = named.or_else(cached);
+    let found = etcd.map(|etcd| etcd.with_file_name(name)).filter(|path| path.is_file());
     if found.is_none() {
-        eprintln!("SKIPPED: ETCD names no etcd with {name} beside it");
+        // Seen although the test passes, which captures what it prints.
+        let _ = writeln!(std::io::stderr(), "SKIPPED {name} in a network between regions: no etcd");
     }
     found
 }

@@ -4,7 +4,7 @@ use std::{net::TcpListener, path::Path};
 
 use tempfile::TempDir;
 
-use super::{orrery, text};
+use super::{Cluster, orrery, runs, text};
 
 const BROKEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/api-model/broken.json");
 
@@ -97,4 +97,40 @@ fn a_directory_of_somebody_elses_is_left_alone() {
         refuses(dir.path(), &[word], "was not made by orrery up");
     }
     assert!(dir.path().join("_output/thesis.tex").exists());
+}
+
+/// A cluster that is there, and not running, but no longer as it was.
+#[test]
+fn what_does_not_fit_any_more_is_refused_and_nothing_is_started() {
+    let cluster = Cluster::up(&["--regions", "eastus", "--members-per-region", "1"]);
+    cluster.runs(&["down", "--keep-data"]);
+    let before = cluster.processes();
+    let refuses = |words: &str| {
+        refuses(cluster.dir.path(), &["up"], words);
+        assert_eq!(cluster.processes(), before);
+        assert!(before.values().all(|pid| !runs(*pid)));
+    };
+    let key = std::fs::read(cluster.path("etcdclient.key")).unwrap();
+    std::fs::copy(cluster.path("client.key"), cluster.path("etcdclient.key")).unwrap();
+    refuses("etcdclient.key is not the key of");
+    std::fs::remove_file(cluster.path("etcdclient.key")).unwrap();
+    refuses("etcdclient.crt is there and");
+    std::fs::write(cluster.path("etcdclient.key"), key).unwrap();
+
+    let endpoints = cluster.json("endpoints.json");
+    let client = endpoints["members"][0]["client"].as_str().unwrap();
+    let taken = TcpListener::bind(client.strip_prefix("https://").unwrap()).unwrap();
+    refuses("for clients of eastus-0: it is in use by another program");
+    drop(taken);
+    let proxy = endpoints["regions"][0]["proxy"].as_str().unwrap();
+    let taken = TcpListener::bind(proxy.strip_prefix("http://").unwrap()).unwrap();
+    refuses("for the proxy of eastus: it is in use by another program");
+    drop(taken);
+
+    let state = std::fs::read_to_string(cluster.path("orrery.json")).unwrap();
+    std::fs::write(cluster.path("orrery.json"), state.replace("\"format\": 1", "\"format\": 9"))
+        .unwrap();
+    refuses("format 9 is not known");
+    std::fs::write(cluster.path("orrery.json"), state).unwrap();
+    cluster.runs(&["up"]);
 }

@@ -23,8 +23,8 @@ pub(crate) struct Endpoint {
 }
 
 impl State {
-    /// For clients in that region: its own members first, which they reach directly, then the others
-    /// by the relays.
+    /// For clients in that region: its own members first, which they reach directly, then the
+    /// others by the relays.
     pub(crate) fn endpoints(&self, region: &str) -> Vec<Endpoint> {
         let State { plan, ports, .. } = self;
         let relay = |member: &str| {

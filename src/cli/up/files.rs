@@ -113,8 +113,8 @@ fn endpoints(state: &State) -> Endpoints<'_> {
     }
 }
 
-/// What the articles' lines of etcdctl leave out. Nothing else: etcdctl refuses a variable beside its
-/// flag.
+/// What the articles' lines of etcdctl leave out. Nothing else: etcdctl refuses a variable beside
+/// its flag.
 fn environment(output: &Output) -> String {
     let authority = output.path("ca.crt").display().to_string();
     format!(

@@ -172,7 +172,7 @@ fn account(arguments: &Arguments, model: &mut Model, log: &Log) -> anyhow::Resul
         [] => REGIONS.map(str::to_owned).to_vec(),
         given => given.iter().map(|name| location_name(name)).collect(),
     };
-    // The location writes: it comes first, and among regions that nobody has named, it replaces one.
+    // The location writes, so it comes first; among regions that nobody has named it replaces one.
     if let Some(location) = location {
         match regions.iter().position(|region| *region == location) {
             Some(at) => regions[..=at].rotate_right(1),

@@ -103,7 +103,8 @@ impl Ports {
         proxies.chain(relays).collect()
     }
 
-    /// Whether a process that is to start can have its ports: a member by its number, or the network.
+    /// Whether a process that is to start can have its ports: a member, by its number, or the
+    /// network.
     pub(super) fn check(&self, plan: &Plan, member: Option<usize>) -> anyhow::Result<()> {
         let wanted = match member {
             None => self.of_the_network(plan),

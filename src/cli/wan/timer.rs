@@ -17,7 +17,8 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-/// A round trip has two waits, and a millisecond for each would be as much as the next zone is away.
+/// A round trip has two waits, and a millisecond for each would be as much as the next zone is
+/// away.
 pub(super) enum Timer {
     /// The kernel's.
     Fine(AsyncFd<Clock>),

@@ -1,5 +1,5 @@
-//! What a pipe does to bytes. Time is paused, so it passes only where somebody waits, and what takes
-//! a processor long takes no time.
+//! What a pipe does to bytes. Time is paused, so it passes only where somebody waits, and what
+//! takes a processor long takes no time.
 
 use std::time::Duration;
 
