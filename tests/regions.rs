@@ -287,6 +287,22 @@ async fn without_automatic_failover_the_others_wait_until_somebody_decides() {
     until_led_from(&mut west, JAPAN).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_switch_to_a_member_that_hangs_is_refused_and_somebody_leads_on() {
+    let cluster = three().await;
+    let mut east = regions(&cluster, 0).await;
+    // Nobody else stands for election, and whoever hands over can't.
+    east.configure(configure(&[], Some(false))).await.unwrap();
+    cluster.pause(&[1]);
+    let refused = east.failover(failover(WEST, false)).await.unwrap_err();
+    let words = "region westeurope did not take over in time, and nothing was changed";
+    assert_eq!(refused.message(), words);
+    cluster.client(2).await.put("k", "v", None).await.unwrap();
+    cluster.resume(&[1]);
+    let after = until_led_from(&mut east, EAST).await;
+    assert_eq!(shown(after.account), "eastus westeurope japaneast");
+}
+
 /// The error, and the exit status.
 fn refused(cluster: &Cluster, arguments: &[&str]) -> (String, Option<i32>) {
     let output = tool(cluster, arguments);

@@ -17,8 +17,8 @@ use super::{
     snapshot::{Parsed, parse},
 };
 use crate::proto::region::{
-    Failback, Location, RegionsConfigureRequest, RegionsFailoverRequest, RegionsOfflineRequest,
-    RegionsOnlineRequest, RegionsSetPrioritiesRequest, RegionsShowRequest,
+    Account, Failback, Location, RegionsConfigureRequest, RegionsFailoverRequest,
+    RegionsOfflineRequest, RegionsOnlineRequest, RegionsSetPrioritiesRequest, RegionsShowRequest,
     regions_client::RegionsClient,
 };
 use show::Format;
@@ -66,6 +66,16 @@ enum Command {
     },
     /// Put a region back into service, with the lowest priority.
     Online {
+        #[arg(value_name = "REGION")]
+        region: String,
+    },
+    /// Take a region in which members stand into the account, with the lowest priority.
+    Add {
+        #[arg(value_name = "REGION")]
+        region: String,
+    },
+    /// Take a region out of the account; its members stay.
+    Remove {
         #[arg(value_name = "REGION")]
         region: String,
     },
@@ -150,6 +160,8 @@ enum Ask {
     Failover(RegionsFailoverRequest),
     Offline(RegionsOfflineRequest),
     Online(RegionsOnlineRequest),
+    Add(String),
+    Remove(String),
     Configure(RegionsConfigureRequest),
 }
 
@@ -170,6 +182,8 @@ impl Command {
             Command::Online { region } => {
                 Ask::Online(RegionsOnlineRequest { location_name: region })
             }
+            Command::Add { region } => Ask::Add(region),
+            Command::Remove { region } => Ask::Remove(region),
             Command::Configure(configure) => Ask::Configure(configure.ask()?),
         })
     }
@@ -228,11 +242,49 @@ impl Ask {
             Ask::Failover(request) => client.failover(request).await,
             Ask::Offline(request) => client.offline(request).await,
             Ask::Online(request) => client.online(request).await,
+            Ask::Add(_) | Ask::Remove(_) => {
+                let shown = client.show(RegionsShowRequest {}).await.map_err(of_status)?;
+                let request = self.with_other_regions(shown.into_inner().account)?;
+                client.configure(request).await
+            }
             Ask::Configure(request) => client.configure(request).await,
         };
         let changed = changed.map_err(|status| with_hint(status, forced))?;
         let account = changed.into_inner().account.ok_or_else(|| failed("there is no account"))?;
         format.account(&account, begun.elapsed())
+    }
+
+    /// All regions that the account is to have.
+    fn with_other_regions(
+        &self,
+        account: Option<Account>,
+    ) -> Result<RegionsConfigureRequest, Failure> {
+        let none = "there is no account of regions yet; `orrery region configure` makes one";
+        let known = account.ok_or_else(|| interrupted(none))?.locations;
+        let mut names: Vec<String> = known.into_iter().map(|it| it.location_name).collect();
+        match self {
+            Ask::Add(name) => names.push(name.clone()),
+            Ask::Remove(name) if !names.contains(name) => {
+                return Err(interrupted(format!("region {name} is not in the account")));
+            }
+            Ask::Remove(name) => names.retain(|known| known != name),
+            Ask::List
+            | Ask::SetPriorities(_)
+            | Ask::Failover(_)
+            | Ask::Offline(_)
+            | Ask::Online(_)
+            | Ask::Configure(_) => (),
+        }
+        if names.is_empty() {
+            return Err(interrupted("an account needs a region at least"));
+        }
+        let location = |(failover_priority, location_name)| Location {
+            location_name,
+            failover_priority,
+            offline: false,
+        };
+        let locations = (0..).zip(names).map(location).collect();
+        Ok(RegionsConfigureRequest { locations, ..RegionsConfigureRequest::default() })
     }
 
     /// `None` where nothing can be forced.
@@ -241,7 +293,7 @@ impl Ask {
             Ask::SetPriorities(request) => Some(request.force),
             Ask::Failover(request) => Some(request.force),
             Ask::Offline(request) => Some(request.force),
-            Ask::List | Ask::Online(_) | Ask::Configure(_) => None,
+            Ask::List | Ask::Online(_) | Ask::Add(_) | Ask::Remove(_) | Ask::Configure(_) => None,
         }
     }
 }

@@ -64,7 +64,15 @@ impl Placement {
 
     /// The work that goes on beside requests.
     pub(crate) async fn keep(self, proposer: Proposer) {
-        tokio::join!(self.follow(), self.run(proposer));
+        tokio::join!(self.follow(), self.run(proposer), self.order_again());
+    }
+
+    /// Beside the other work, which waits for whoever has been told to take over.
+    async fn order_again(&self) {
+        while !self.0.raft.is_stopped() {
+            tokio::time::sleep(TURN).await;
+            self.0.raft.order_again().await;
+        }
     }
 
     /// While this member leads: hands over to a member of this region, if it is not in it itself.
@@ -146,7 +154,6 @@ impl Placement {
         let mut sightings = Sightings::default();
         while !self.0.raft.is_stopped() {
             tokio::time::sleep(TURN).await;
-            self.0.raft.order_again().await;
             let followers = self.leads().then(|| self.0.raft.followers()).flatten();
             let Some(followers) = followers else {
                 sightings.clear();

@@ -21,8 +21,16 @@ use crate::types::MemberId;
 /// What this member may do by itself, and what it has ordered.
 pub(super) struct Candidacy {
     campaigns: AtomicBool,
-    /// The term in which a voter was last told to take over, and when.
-    ordered: Mutex<Option<(u64, Instant)>>,
+    ordered: Mutex<Option<Order>>,
+}
+
+/// The last order to take over.
+#[derive(Clone, Copy)]
+struct Order {
+    /// In which this member led.
+    term: u64,
+    to: MemberId,
+    at: Instant,
 }
 
 impl Default for Candidacy {
@@ -89,33 +97,40 @@ impl Raft {
         Some(others.map(follower).collect())
     }
 
-    /// Notes that a voter is told to take over.
-    pub(super) fn note_order(&self) {
+    /// Notes that this voter is told to take over.
+    pub(super) fn note_order(&self, to: MemberId) {
         let term = self.0.metrics.borrow_watched().current_term;
         *self.0.candidacy.ordered.lock().expect("no code panics while it holds this lock") =
-            Some((term, Instant::now()));
+            Some(Order { term, to, at: Instant::now() });
     }
 
     /// Tells another voter to take over if the one that was told to has not. openraft never takes
     /// the order back: until somebody takes over, this member does not act as the leader and can't
     /// stand for election either, and others may not.
     pub(crate) async fn order_again(&self) {
-        let since = {
+        let order = {
             let ordered = self.0.candidacy.ordered.lock();
             *ordered.expect("no code panics while it holds this lock")
         };
-        let Some((term, at)) = since else { return };
+        let Some(order) = order.filter(|order| order.at.elapsed() >= self.0.timing.election * 2)
+        else {
+            return;
+        };
         let leads_still = {
             let metrics = self.0.metrics.borrow_watched();
-            metrics.current_term == term && metrics.current_leader == Some(self.0.id.0)
+            metrics.current_term == order.term && metrics.current_leader == Some(self.0.id.0)
         };
-        if !leads_still || at.elapsed() < self.0.timing.election * 2 {
+        if !leads_still {
             return;
         }
-        let Some(successor) = self.successor() else { return };
-        warn!(to = %successor, "nobody has taken leadership over: handing it to another member");
-        self.note_order();
+        let voters = self.voters();
+        let followers = self.followers().unwrap_or_default().into_iter();
+        let can = followers.filter(|(id, follower)| follower.connected && voters.contains(id));
+        let next = can.min_by_key(|(id, follower)| (*id == order.to, follower.lag, *id));
+        let Some((next, _)) = next else { return };
+        warn!(from = %order.to, to = %next, "a member has not taken leadership over: telling another");
+        self.note_order(next);
         // An error is Raft's end, which is announced elsewhere.
-        let _ = self.0.open.trigger().transfer_leader(successor.0).await;
+        let _ = self.0.open.trigger().transfer_leader(next.0).await;
     }
 }

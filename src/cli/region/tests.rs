@@ -1,7 +1,7 @@
 //! The command line's words and formats.
 
 use super::*;
-use crate::proto::region::{Account, RegionMember, RegionsShowResponse};
+use crate::proto::region::{RegionMember, RegionsShowResponse};
 
 fn asks(words: &str) -> Result<Ask, Failure> {
     let arguments = ["region"].into_iter().chain(words.split(' ')).map(OsString::from).collect();
@@ -117,4 +117,22 @@ fn a_change_says_what_it_made() {
     };
     let said = Format::Table.account(&account, Duration::from_millis(312)).unwrap();
     assert_eq!(said, "write region westus; westus=0, eastus=1 (312 ms)\n");
+}
+
+#[test]
+fn a_region_is_added_behind_all_others_and_taken_out_from_anywhere() {
+    let account = || {
+        let locations = vec![location("westus", 0), location("eastus", 1)];
+        Some(Account { locations, ..Account::default() })
+    };
+    let with = |ask: Ask, account| ask.with_other_regions(account).map(|asked| asked.locations);
+    let three = vec![location("westus", 0), location("eastus", 1), location("japan", 2)];
+    assert_eq!(with(Ask::Add("japan".into()), account()), Ok(three));
+    let one = vec![location("eastus", 0)];
+    assert_eq!(with(Ask::Remove("westus".into()), account()), Ok(one));
+    let refused = |asked: Result<Vec<Location>, Failure>| asked.unwrap_err().message;
+    let unknown = refused(with(Ask::Remove("mars".into()), account()));
+    assert_eq!(unknown, "region mars is not in the account");
+    let none = refused(with(Ask::Add("japan".into()), None));
+    assert_eq!(none, "there is no account of regions yet; `orrery region configure` makes one");
 }
