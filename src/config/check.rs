@@ -55,10 +55,7 @@ pub(crate) fn check(mut raw: RawConfig) -> Result<(Config, Vec<Warning>), Error>
         wal_dir: Some(raw.text("wal-dir")).filter(|dir| !dir.is_empty()).map(Into::into),
         name,
         labels: labels(&raw)?,
-        sockets: SocketOptions {
-            reuse_port: raw.bool("socket-reuse-port"),
-            reuse_address: raw.bool("socket-reuse-address"),
-        },
+        sockets: sockets(&raw),
         // With a token of discovery the other one is not looked at.
         token_is_set: raw.is_set("initial-cluster-token")
             && !matches!(discovery, Discovery::Registry(_)),
@@ -80,10 +77,7 @@ pub(crate) fn check(mut raw: RawConfig) -> Result<(Config, Vec<Warning>), Error>
         bootstrap_defrag_threshold_megabytes: raw.count("bootstrap-defrag-threshold-megabytes"),
         features: features(&raw, &mut warnings)?,
         auth: auth::check(&raw, &mut warnings)?,
-        consistency: {
-            let listeners = clients.listen.iter().chain(&http.listen);
-            consistency::defaults(&raw, listeners, &mut warnings)?
-        },
+        consistency: consistency::defaults(&raw, [&clients.listen, &http.listen], &mut warnings)?,
         http,
         warning_unary_request_duration: or(
             raw.duration("warning-unary-request-duration"),
@@ -256,6 +250,13 @@ fn founding(
             let name = if name.is_empty() { NAME_DEFAULT } else { name };
             Ok(Founding { state, token, members: own(name) })
         }
+    }
+}
+
+fn sockets(raw: &RawConfig) -> SocketOptions {
+    SocketOptions {
+        reuse_port: raw.bool("socket-reuse-port"),
+        reuse_address: raw.bool("socket-reuse-address"),
     }
 }
 

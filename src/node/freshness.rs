@@ -149,7 +149,8 @@ impl Known {
     fn due(&self, now: Instant) -> Option<Instant> {
         let pause = self.demand.pause(now)?;
         let pause = if self.failed { pause.min(RETRY_MAX) } else { pause };
-        Some(self.begun.map_or(now, |begun| begun + pause))
+        // A bound may be longer than any clock runs.
+        self.begun.map_or(Some(now), |begun| begun.checked_add(pause))
     }
 }
 

@@ -16,7 +16,9 @@ fn headers(text: &str) -> HeaderMap {
         (name.parse::<HeaderName>().unwrap(), value.parse::<HeaderValue>().unwrap())
     });
     let mut map = HeaderMap::new();
-    headers.for_each(|(name, value)| drop(map.append(name, value)));
+    for (name, value) in headers {
+        map.append(name, value);
+    }
     map
 }
 

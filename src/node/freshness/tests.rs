@@ -148,6 +148,16 @@ async fn however_tight_the_bound_the_leader_is_asked_forty_times_a_second_at_mos
     assert_eq!(rounds_in(&beacon, Duration::from_secs(2), 200 * MS).await, 9);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_bound_that_no_clock_reaches_is_a_bound() {
+    let beacon = Beacon::default();
+    beacon.want(Duration::MAX);
+    beacon.always_want(Duration::MAX);
+    assert_eq!(rounds_in(&beacon, Duration::from_secs(60), MS).await, 1);
+    let forever = Bound { time: Some(Duration::MAX), revisions: Some(u64::MAX) };
+    assert_eq!(beacon.target(forever, Instant::now()), Some(1));
+}
+
 /// The oldest that the state was ever known to be, for rounds that take so long.
 async fn oldest(bound: Duration, round_trip: Duration) -> Duration {
     let beacon = Beacon::default();
