@@ -79,14 +79,7 @@ pub fn router(
     metrics: &Metrics,
     stopping: CancellationToken,
 ) -> axum::Router {
-    let admission = Admission {
-        leadership: Leadership::new(node.status.leader(), limits.election_timeout),
-        is_learner: Arc::new({
-            let status = node.status.clone();
-            move || status.is_learner()
-        }),
-    };
-    let header = Header::new(node);
+    let (admission, header) = (admission(node, limits), Header::new(node));
     let proposals = Proposals::new(node, metrics.clone());
     let kv = Kv {
         proposals: proposals.clone(),
@@ -144,6 +137,14 @@ pub fn router(
         .add_service(tonic_health::server::health_reporter().1);
     let (metrics, let_in) = (metrics.clone(), let_in(&node.credentials));
     gated(routes, Gate { admission, limits, metrics, let_in, stopping })
+}
+
+fn admission(node: &Node, limits: Limits) -> Admission {
+    let status = node.status.clone();
+    Admission {
+        leadership: Leadership::new(node.status.leader(), limits.election_timeout),
+        is_learner: Arc::new(move || status.is_learner()),
+    }
 }
 
 fn let_in(credentials: &Credentials) -> LetIn {

@@ -10,6 +10,7 @@ mod members;
 
 use std::time::{Duration, Instant};
 
+use futures::{StreamExt, stream};
 use members::{Cluster, Setup};
 use orrery::proto::{
     etcdserverpb::{
@@ -128,7 +129,7 @@ async fn what_makes_no_sense_is_refused_and_what_is_no_read_does_not_look_at_it(
         check_refused(kv.txn(with(get_in_txn(), says)).await, code, words);
         check_refused(kv.range_stream(with(get(), says)).await, code, words);
         let mut watch = WatchClient::new(channel(&cluster, 0).await);
-        let none = || futures::stream::pending::<WatchRequest>();
+        let none = || stream::pending::<WatchRequest>();
         check_refused(watch.watch(with(none(), says)).await, code, words);
         let put = PutRequest { key: "k".into(), ..PutRequest::default() };
         kv.put(with(put, says)).await.unwrap();
@@ -148,15 +149,13 @@ async fn a_stream_of_watchers_opens_when_the_member_has_what_its_session_has_see
     let revision = put(&mut kv).await;
     let create = WatchCreateRequest { key: "k".into(), ..WatchCreateRequest::default() };
     let create = WatchRequest { request_union: Some(RequestUnion::CreateRequest(create)) };
+    let endpoint = cluster.endpoint(0);
     let watch = |says: String| {
-        let create = create.clone();
-        let channel = channel(&cluster, 0);
+        let (create, endpoint) = (create.clone(), endpoint.clone());
         async move {
-            let requests = futures::StreamExt::chain(
-                futures::stream::iter([create]),
-                futures::stream::pending(),
-            );
-            let mut client = WatchClient::new(channel.await);
+            let requests = stream::iter([create]).chain(stream::pending());
+            let channel = Channel::from_shared(endpoint).unwrap().connect().await.unwrap();
+            let mut client = WatchClient::new(channel);
             let mut responses = client.watch(with(requests, &says)).await?.into_inner();
             responses.message().await
         }

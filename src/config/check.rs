@@ -78,10 +78,7 @@ pub(crate) fn check(mut raw: RawConfig) -> Result<(Config, Vec<Warning>), Error>
         bootstrap_defrag_threshold_megabytes: raw.count("bootstrap-defrag-threshold-megabytes"),
         features: features(&raw, &mut warnings)?,
         auth: auth::check(&raw, &mut warnings)?,
-        consistency: {
-            let listeners = clients.listen.iter().chain(&http.listen);
-            consistency::defaults(&raw, listeners, &mut warnings)?
-        },
+        consistency: consistency::defaults(&raw, [&clients.listen, &http.listen], &mut warnings)?,
         http,
         warning_unary_request_duration: or(
             raw.duration("warning-unary-request-duration"),
@@ -261,6 +258,13 @@ fn founding(
             let name = if name.is_empty() { NAME_DEFAULT } else { name };
             Ok(Founding { state, token, members: own(name) })
         }
+    }
+}
+
+fn sockets(raw: &RawConfig) -> SocketOptions {
+    SocketOptions {
+        reuse_port: raw.bool("socket-reuse-port"),
+        reuse_address: raw.bool("socket-reuse-address"),
     }
 }
 

@@ -29,9 +29,9 @@ impl Defaults {
 }
 
 /// `listeners`: all that serve clients' requests.
-pub(crate) fn defaults<'a>(
+pub(crate) fn defaults(
     raw: &RawConfig,
-    listeners: impl Iterator<Item = &'a ListenUrl> + Clone,
+    listeners: [&Vec<ListenUrl>; 2],
     warnings: &mut Vec<Warning>,
 ) -> Result<Defaults, Error> {
     let wrong = |flag: &'static str| {
@@ -46,7 +46,7 @@ pub(crate) fn defaults<'a>(
     let mut defaults = Defaults { member, ..Defaults::default() };
     for (url, default) in named(raw.text(LISTENERS)).map_err(wrong(LISTENERS))? {
         let url = Url::parse(&url).map_err(|error| wrong(LISTENERS)(error.to_string()))?;
-        if !listeners.clone().any(|listener| listener.url == url) {
+        if !listeners.into_iter().flatten().any(|listener| listener.url == url) {
             let why = format!("{url} is not among --listen-client-urls");
             return Err(wrong(LISTENERS)(why));
         }
