@@ -261,13 +261,6 @@ fn founding(
     }
 }
 
-fn sockets(raw: &RawConfig) -> SocketOptions {
-    SocketOptions {
-        reuse_port: raw.bool("socket-reuse-port"),
-        reuse_address: raw.bool("socket-reuse-address"),
-    }
-}
-
 fn timing(raw: &RawConfig) -> Result<Timing, Error> {
     let heartbeat_ms = raw.count("heartbeat-interval");
     let election_ms = raw.count("election-timeout");

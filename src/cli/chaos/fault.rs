@@ -220,13 +220,14 @@ impl Cluster<'_> {
     }
 
     fn members_in(&self, region: &str) -> Vec<String> {
-        self.plan.members_in(region).map(|seat| seat.name.clone()).collect()
+        let seats = self.plan.members.iter().filter(|seat| seat.region == region);
+        seats.map(|seat| seat.name.clone()).collect()
     }
 
     /// The regions all of whose members are among these.
     fn wholly(&self, members: &[String]) -> Vec<String> {
         let is_lost =
-            |region: &String| self.plan.members_in(region).all(|seat| members.contains(&seat.name));
+            |region: &String| self.members_in(region).iter().all(|it| members.contains(it));
         self.plan.regions().into_iter().filter(is_lost).collect()
     }
 }
