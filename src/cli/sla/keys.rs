@@ -40,7 +40,7 @@ impl Keys {
     }
 
     pub(crate) fn name(&self, key: usize) -> String {
-        format!("{PREFIX}{}/{key:06}", self.run)
+        format!("{PREFIX}{}/{key:09}", self.run)
     }
 
     pub(crate) fn made(&self) -> usize {

@@ -4,6 +4,7 @@
 //! counts from then: a service that stands still hides nothing by holding up its prober.
 
 use std::{
+    collections::HashMap,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicI64, Ordering::Relaxed},
@@ -241,28 +242,47 @@ pub(crate) async fn read_all(
     /// Between two rounds of attempts.
     const PAUSE: Duration = Duration::from_millis(200);
     let deadline = Instant::now() + limit;
-    let mut found = Vec::new();
-    for key in 0..keys.made() {
-        let mut last = None;
-        while last.is_none() && Instant::now() < deadline {
-            for channel in channels {
-                let range = RangeRequest { key: keys.name(key).into(), ..RangeRequest::default() };
-                let attempt = Instant::now() + FAILED_AFTER;
-                let mut client = KvClient::new(channel.clone());
-                if let Ok(Ok(answer)) = timeout_at(attempt.min(deadline), client.range(range)).await
-                {
-                    let value = answer.into_inner().kvs.first().map(|kv| kv.value.clone());
-                    last = value.map_or(Some(0), |value| counter(&value));
-                    break;
-                }
-            }
-            if last.is_none() {
-                sleep_until(deadline.min(Instant::now() + PAUSE)).await;
+    let mut found = vec![None; keys.made()];
+    let mut done = 0;
+    while done < found.len() && Instant::now() < deadline {
+        let mut page = None;
+        for channel in channels {
+            let attempt = deadline.min(Instant::now() + FAILED_AFTER);
+            page = timeout_at(attempt, read_page(channel, keys, done)).await.ok().flatten();
+            if page.is_some() {
+                break;
             }
         }
-        found.push(last);
+        match page {
+            Some(page) => {
+                let until = found.len().min(done + page.len());
+                found[done..until].copy_from_slice(&page[..until - done]);
+                done = until;
+            }
+            None => sleep_until(deadline.min(Instant::now() + PAUSE)).await,
+        }
     }
     found
+}
+
+/// The counters of the keys from `first` on, a few hundred of them; 0 for one that is not there.
+async fn read_page(channel: &Channel, keys: &Keys, first: usize) -> Option<Vec<Option<u64>>> {
+    /// So that an answer is far below what a message may have.
+    const PAGE: usize = 500;
+    let until = keys.made().min(first + PAGE);
+    let range = RangeRequest {
+        key: keys.name(first).into(),
+        range_end: keys.name(until).into(),
+        ..RangeRequest::default()
+    };
+    let answer = KvClient::new(channel.clone()).range(range).await.ok()?.into_inner();
+    let values: HashMap<&[u8], &[u8]> =
+        answer.kvs.iter().map(|kv| (kv.key.as_ref(), kv.value.as_ref())).collect();
+    let counter_of = |key: usize| match values.get(keys.name(key).as_bytes()) {
+        Some(value) => counter(value),
+        None => Some(0),
+    };
+    Some((first..until).map(counter_of).collect())
 }
 
 /// What the members say they are.
