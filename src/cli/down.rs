@@ -7,6 +7,7 @@ use clap::Parser;
 
 use super::{
     output::{self, Output, Process, State, stop},
+    sla::journal::JOURNAL,
     snapshot::{Parsed, parse},
     up::certificate_files,
 };
@@ -95,6 +96,7 @@ pub(super) fn remove(output: &Output, state: &State) -> anyhow::Result<Vec<Strin
     // The state goes last: with it the directory is still known as one that `up` made.
     let others = [
         output::TOPOLOGY,
+        JOURNAL,
         output::CONTROL,
         output::ENDPOINTS,
         output::ENVIRONMENT,

@@ -69,10 +69,9 @@ struct Arguments {
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "5s")]
     max_staleness: Duration,
 
-    /// Where the report goes: FILE.html, FILE.json, FILE.jsonl. By default sla-report in the
-    /// directory.
-    #[arg(long, value_name = "FILE")]
-    report: Option<PathBuf>,
+    /// Where the report goes: FILE.html, FILE.json, FILE.jsonl.
+    #[arg(long, value_name = "FILE", default_value = "sla-report")]
+    report: PathBuf,
 
     /// Probe nothing: make the report of a run that was kept (FILE.jsonl).
     #[arg(long, value_name = "HISTORY")]
@@ -133,23 +132,17 @@ fn make(arguments: &Arguments) -> anyhow::Result<Summary> {
     );
     ensure!(arguments.lasting >= Duration::from_secs(1), "--for: at least 1s");
     let beside = arguments.beside.as_deref().map(history).transpose()?;
-    let (history, report) = match &arguments.from {
-        Some(file) => {
-            let report = arguments.report.clone().unwrap_or_else(|| file.with_extension(""));
-            (history(file)?, report)
-        }
+    let history = match &arguments.from {
+        Some(file) => history(file)?,
         None => {
-            let output = Output::new(&arguments.output)?;
-            let report = output.path("sla-report");
-            let history = probe(arguments, &output)?;
-            let report = arguments.report.clone().unwrap_or(report);
-            write(&report, "jsonl", &history.to_lines()?)?;
-            (history, report)
+            let history = probe(arguments, &Output::new(&arguments.output)?)?;
+            write(&arguments.report, "jsonl", &history.to_lines()?)?;
+            history
         }
     };
     let summary = Summary::of(&history);
-    write(&report, "json", &serde_json::to_string_pretty(&summary)?)?;
-    write(&report, "html", &page::html(&history, beside.as_ref()))?;
+    write(&arguments.report, "json", &serde_json::to_string_pretty(&summary)?)?;
+    write(&arguments.report, "html", &page::html(&history, beside.as_ref()))?;
     Ok(summary)
 }
 
