@@ -24,6 +24,7 @@ mod propose;
 mod read;
 mod reconcile;
 mod replies;
+mod rounds;
 mod saver;
 pub mod space;
 pub(crate) mod spans;
