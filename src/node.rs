@@ -26,6 +26,7 @@ mod read;
 mod reconcile;
 mod regions;
 mod replies;
+mod rounds;
 mod saver;
 pub mod space;
 pub(crate) mod spans;

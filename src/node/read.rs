@@ -19,6 +19,7 @@ use crate::{
         compaction::Compactions,
         freshness::{Beacon, Bound},
         hashes::Hashes,
+        rounds,
     },
     proto::peer::{ReadIndex, reply, request},
     raft::Raft,
@@ -281,28 +282,27 @@ impl Maker {
         }
     }
 
-    /// One round of those that wait is in flight at a time; all reads that arrive meanwhile share
-    /// the next one. A read may not join a round that has begun: the leader may have answered it
-    /// before the read began.
-    async fn serve(&self, mut inbox: mpsc::Receiver<Waiting>) {
-        let mut waiting = Vec::new();
-        while inbox.recv_many(&mut waiting, QUEUE_MAX).await > 0 {
-            let traces = waiting.iter().filter_map(|waiting: &Waiting| waiting.trace);
-            let traces = traces.map(|trace| Bytes::copy_from_slice(&trace.encode())).collect();
-            let index = self.round(traces).await;
-            match &index {
-                Ok(_) => {}
-                Err(AskError::Timeout) => {
-                    METERS.reads.slow_rounds.inc();
-                }
-                Err(AskError::NoLeader | AskError::ConnectionLost) => {
-                    METERS.reads.failed_rounds.inc();
-                }
+    async fn serve(&self, inbox: mpsc::Receiver<Waiting>) {
+        rounds::share(inbox, QUEUE_MAX, |waiting| self.answer(waiting)).await;
+    }
+
+    /// With a round of their own.
+    async fn answer(&self, waiting: Vec<Waiting>) {
+        let traces = waiting.iter().filter_map(|waiting| waiting.trace);
+        let traces = traces.map(|trace| Bytes::copy_from_slice(&trace.encode())).collect();
+        let index = self.round(traces).await;
+        match &index {
+            Ok(_) => {}
+            Err(AskError::Timeout) => {
+                METERS.reads.slow_rounds.inc();
             }
-            for waiter in waiting.drain(..) {
-                // A reader that has given up needs no index.
-                let _ = waiter.answer.send(index);
+            Err(AskError::NoLeader | AskError::ConnectionLost) => {
+                METERS.reads.failed_rounds.inc();
             }
+        }
+        for waiter in waiting {
+            // A reader that has given up needs no index.
+            let _ = waiter.answer.send(index);
         }
     }
 
