@@ -1,6 +1,9 @@
 //! Whether a certificate, its key and an authority belong together.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use rustls::{
     client::verify_server_cert_signed_by_trust_anchor,
@@ -23,7 +26,7 @@ pub enum Mismatch {
         cert = pair.cert.display(),
         authority = authority.display()
     )]
-    Authority { pair: Pair, authority: PathBuf, why: rustls::Error },
+    Authority { pair: Pair, authority: PathBuf, why: String },
 }
 
 impl Pair {
@@ -32,19 +35,20 @@ impl Pair {
     ///
     /// # Errors
     /// Names the files that do not go together.
-    pub fn belongs_to(&self, authority: &std::path::Path, usage: Usage) -> Result<(), Mismatch> {
+    pub fn belongs_to(&self, authority: &Path, usage: Usage) -> Result<(), Mismatch> {
         let provider = provider();
         let (chain, key) = read::pair("cert", "key", self)?;
         CertifiedKey::from_der(chain.clone(), key, &provider)
             .map_err(|_| Mismatch::Key(self.clone()))?;
         let roots = Arc::new(read::authorities("cacert", authority)?);
-        let foreign = |why| {
+        let foreign = |why: String| {
             let (pair, authority) = (self.clone(), authority.to_owned());
             Mismatch::Authority { pair, authority, why }
         };
+        let refused = |error: rustls::Error| foreign(error.to_string());
         let (Some(first), now) = (chain.first(), UnixTime::now()) else { return Ok(()) };
         if matches!(usage, Usage::Server | Usage::Both) {
-            let parsed = ParsedCertificate::try_from(first).map_err(foreign)?;
+            let parsed = ParsedCertificate::try_from(first).map_err(refused)?;
             let algorithms = provider.signature_verification_algorithms.all;
             verify_server_cert_signed_by_trust_anchor(
                 &parsed,
@@ -53,15 +57,12 @@ impl Pair {
                 now,
                 algorithms,
             )
-            .map_err(foreign)?;
+            .map_err(refused)?;
         }
         if matches!(usage, Usage::Client | Usage::Both) {
             let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider).build();
-            let general = |error: rustls::server::VerifierBuilderError| {
-                foreign(rustls::Error::General(error.to_string()))
-            };
-            let verifier = verifier.map_err(general)?;
-            verifier.verify_client_cert(first, &chain[1..], now).map_err(foreign)?;
+            let verifier = verifier.map_err(|error| foreign(error.to_string()))?;
+            verifier.verify_client_cert(first, &chain[1..], now).map_err(refused)?;
         }
         Ok(())
     }
