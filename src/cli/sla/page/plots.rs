@@ -26,7 +26,10 @@ pub(super) fn write(html: &mut String, history: &History) {
     let x = Axis::time(history.run.seconds);
     let backdrop = backdrop(history);
     html.push_str("<h2>Who was served</h2>\n");
-    html.push_str(&strips(history, &x, &backdrop).figure());
+    for (place, region) in history.run.regions.iter().enumerate() {
+        html.push_str(&format!("<h3>Clients in {}</h3>\n", escape(&region.name)));
+        html.push_str(&strips(history, place, &x, &backdrop).figure());
+    }
     for (act, name) in [
         (Act::Write, "Writes"),
         (Act::Read(Level::Strong), "Strong reads"),
@@ -59,8 +62,8 @@ fn backdrop(history: &History) -> Backdrop {
     Backdrop { bands, rules: Vec::new(), legend }
 }
 
-/// A row for writes and one for each level of reads, of each region.
-fn strips(history: &History, x: &Axis, backdrop: &Backdrop) -> Strips {
+/// A row for writes and one for each level of reads from a region.
+fn strips(history: &History, place: usize, x: &Axis, backdrop: &Backdrop) -> Strips {
     let states = [
         ("all succeeded", "var(--ok)"),
         ("some failed", "var(--info)"),
@@ -69,14 +72,16 @@ fn strips(history: &History, x: &Axis, backdrop: &Backdrop) -> Strips {
     let states =
         states.map(|(name, colour)| Entry { name: name.to_owned(), colour, swatch: Swatch::Area });
     let window = window(history);
-    let mut rows = Vec::new();
-    for (place, region) in history.run.regions.iter().enumerate() {
-        for act in &history.run.acts {
-            let of_row = |probe: &&Probe| probe.region == place && probe.act == *act;
-            let segments = segments(history.probes.iter().filter(of_row), window);
-            rows.push(Row { label: format!("{} {act}", region.name), segments });
-        }
-    }
+    let row = |act: &Act| {
+        let of_row = |probe: &&Probe| probe.region == place && probe.act == *act;
+        let segments = segments(history.probes.iter().filter(of_row), window);
+        let label = match act {
+            Act::Write => "write",
+            Act::Read(level) => level.name(),
+        };
+        Row { label: label.to_owned(), segments }
+    };
+    let rows = history.run.acts.iter().map(row).collect();
     Strips {
         title: "Which requests succeeded, over time".to_owned(),
         x: x.clone(),
