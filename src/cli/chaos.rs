@@ -1,8 +1,8 @@
 //! `orrery chaos`: breaks a part of a cluster that `orrery up` made, for a while.
 //!
 //! A process of its own does it, in a session of its own, and undoes it: when the time is up, when
-//! it is told to stop, and also when whoever asked for it is gone. What it does to the network has a
-//! lease besides, after which the network undoes it by itself.
+//! it is told to stop, and also when whoever asked for it is gone. What it does to the network has
+//! a lease besides, after which the network undoes it by itself.
 
 mod drill;
 mod fault;
@@ -32,7 +32,8 @@ const LASTING_MAX: Duration = Duration::from_secs(24 * 3600);
 
 /// Break a part of the cluster, and mend it again.
 ///
-/// MEMBER is a member's name, or `leader`; REGION a region's, or `leader` for the one where the leader is.
+/// MEMBER is a member's name, or `leader`; REGION a region's, or `leader` for the one where the
+/// leader is.
 #[derive(Debug, Parser)]
 #[command(name = "orrery chaos", disable_help_subcommand = true)]
 struct Arguments {

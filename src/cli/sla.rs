@@ -1,4 +1,5 @@
-//! `orrery sla`: what clients in each region were served, counted as Cosmos DB's agreement counts it.
+//! `orrery sla`: what clients in each region were served, counted as Cosmos DB's agreement counts
+//! it.
 
 mod check;
 mod figures;

@@ -1,12 +1,13 @@
 //! Whether each read saw what its level promises, from what clients saw and when.
 //!
-//! A key is a register with one writer, who writes 1, 2, 3, … and begins a write only when the one before
-//! is acknowledged; after a write whose outcome nobody knows the key is left alone. So its history is known but
-//! for its last write:
+//! A key is a register with one writer, who writes 1, 2, 3, … and begins a write only when the one
+//! before is acknowledged; after a write whose outcome nobody knows the key is left alone. So its
+//! history is known but for its last write:
 //!
 //! - *strong*: at least the greatest counter that was acknowledged before the read was sent;
 //! - *bounded*: at least the greatest that was acknowledged when the read was sent, less the bound;
-//! - *session*: the revision of the answer is at least that of the token that was sent along, and the counter
+//! - *session*: the revision of the answer is at least that of the token that was sent along, and
+//!   the counter
 //!   at least what the session has been told before;
 //! - *prefix*: revisions never go back for a client that stays with one member, from one answer to
 //!   the next request;

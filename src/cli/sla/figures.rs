@@ -1,9 +1,9 @@
 //! Availability and latency as Cosmos DB's service level agreement computes them.
 //!
 //! Of each hour: error rate = failed / total requests, 0 where there were none; requests that were
-//! refused for what they asked do not count. Availability is 100 % less the mean of the error rates of
-//! all hours. Latency: an hour whose P99 (nearest rank, of the requests that succeeded) is not below
-//! the objective is excessive; attainment is the share of the others. An hour is too coarse
+//! refused for what they asked do not count. Availability is 100 % less the mean of the error rates
+//! of all hours. Latency: an hour whose P99 (nearest rank, of the requests that succeeded) is not
+//! below the objective is excessive; attainment is the share of the others. An hour is too coarse
 //! for a drill, so the same is computed for minutes, and said to be of minutes.
 
 use serde::Serialize;
@@ -62,8 +62,8 @@ pub(crate) struct Window {
     pub(crate) p99: Option<u64>,
 }
 
-/// All windows of `seconds` each from the beginning to `end` (nanoseconds), empty ones among them. A
-/// request belongs to the window in which it was due.
+/// All windows of `seconds` each from the beginning to `end` (nanoseconds), empty ones among them.
+/// A request belongs to the window in which it was due.
 pub(crate) fn windows<'a>(
     probes: impl IntoIterator<Item = &'a Probe>,
     seconds: u64,
@@ -108,8 +108,8 @@ pub(crate) fn attainment(windows: &[Window], objective: u64) -> Option<f64> {
     (!measured.is_empty()).then(|| 100.0 * kept as f64 / measured.len() as f64)
 }
 
-/// The greatest rate of failure (0 to 1) that leaves `failed` or fewer of `total` requests a chance of
-/// one in twenty: 3/n when none failed. Failures are taken for independent, as Poisson has them.
+/// The greatest rate of failure (0 to 1) that leaves `failed` or fewer of `total` requests a chance
+/// of one in twenty: 3/n when none failed. Failures are taken for independent, as Poisson has them.
 pub(crate) fn failure_rate_bound(failed: u64, total: u64) -> Option<f64> {
     const CHANCE: f64 = 0.05;
     if total == 0 {
@@ -134,9 +134,9 @@ fn poisson_at_most(count: u64, mean: f64) -> f64 {
     sum
 }
 
-/// The longest time without a success that touches the time from `from` to `until`: from the success
-/// before it (or the beginning) to the one after (or `end`). `done` are the times at which requests
-/// succeeded, in order; all in nanoseconds.
+/// The longest time without a success that touches the time from `from` to `until`: from the
+/// success before it (or the beginning) to the one after (or `end`). `done` are the times at which
+/// requests succeeded, in order; all in nanoseconds.
 pub(crate) fn longest_gap(done: &[u64], (from, until): (u64, u64), end: u64) -> u64 {
     let first = done.partition_point(|at| *at < from);
     let last = done.partition_point(|at| *at <= until);

@@ -47,8 +47,8 @@ impl Keys {
         self.lock().made
     }
 
-    /// A key for a write from a region: of those that are free the one that has been for the longest, once
-    /// the region has `wanted` of them, so that many keys are written in turns.
+    /// A key for a write from a region: of those that are free the one that has been for the
+    /// longest, once the region has `wanted` of them, so that many keys are written in turns.
     pub(crate) fn take(&self, region: usize, wanted: usize) -> Free {
         let mut state = self.lock();
         let waiting = state.free.get(region).map_or(0, std::collections::VecDeque::len);

@@ -257,14 +257,15 @@ fn how(html: &mut String, summary: &Summary) {
     let bound = Unit::Latency.show(summary.run.max_staleness_ms as f64 / 1000.0);
     let _ = writeln!(
         html,
-        "<h2>How it was counted</h2>\n<p>Each region has clients that ask its own members, in an open \
-         loop: a request is sent when it is due, its latency counts from then, and nothing is retried. \
-         It has failed if it got an error or took more than 5 s; what is refused for what it asked does \
-         not count. Availability is 100 % less the mean error rate of all minutes (hours), as Cosmos \
-         DB's agreement has it. P99 is the nearest rank. Writers write counters to keys of their own, \
-         and every read is checked against what was acknowledged before: bounded reads asked for {bound} \
-         at most. All regions are on one machine and share its processors and disk; between them is \
-         the delay of the table above, not a network.</p>"
+        "<h2>How it was counted</h2>\n<p>Each region has clients that ask its own members, in \
+         an open loop: a request is sent when it is due, its latency counts from then, and \
+         nothing is retried. It has failed if it got an error or took more than 5 s; what is \
+         refused for what it asked does not count. Availability is 100 % less the mean error \
+         rate of all minutes (hours), as Cosmos DB's agreement has it. P99 is the nearest \
+         rank. Writers write counters to keys of their own, and every read is checked against \
+         what was acknowledged before: bounded reads asked for {bound} at most. All regions \
+         are on one machine and share its processors and disk; between them is the delay of \
+         the table above, not a network.</p>"
     );
 }
 

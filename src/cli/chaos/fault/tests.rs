@@ -6,8 +6,8 @@ use crate::cli::{
     wan::matrix::Matrix,
 };
 
-/// Two members in eastus, in zones of their own, and one in each of two other regions; the leader is
-/// westeurope's.
+/// Two members in eastus, in zones of their own, and one in each of two other regions; the leader
+/// is westeurope's.
 fn plan() -> Plan {
     let regions = ["eastus", "westeurope", "japaneast"].map(str::to_owned);
     let seat = |name: &str, region: &str, zone: &str| Seat {

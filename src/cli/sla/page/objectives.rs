@@ -15,8 +15,8 @@ use crate::{
     types::Level,
 };
 
-/// A line of the table: what is measured, what Cosmos DB publishes for accounts with one write region
-/// and several regions, and how it is found in a summary.
+/// A line of the table: what is measured, what Cosmos DB publishes for accounts with one write
+/// region and several regions, and how it is found in a summary.
 struct Objective {
     name: &'static str,
     published: &'static str,
