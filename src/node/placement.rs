@@ -108,7 +108,7 @@ impl Placement {
     /// Stands for election although it may not by itself; returns whether this member leads then.
     pub(crate) async fn campaign(&self) -> bool {
         info!("told to stand for election");
-        self.0.raft.campaign(self.0.timeout).await
+        self.0.raft.campaign().await
     }
 
     /// To whom a leader that stops hands over: where the account would have it, if that can be.

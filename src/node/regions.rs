@@ -243,25 +243,24 @@ impl Regions {
         }
     }
 
-    /// Has a member of this region stand for election. Safe as every election is: it wins only with
-    /// the votes of a quorum, none of which has more of the log.
+    /// Has members stand for election one after the other, those of this region first, until one
+    /// leads. Safe as every election is: it wins only with the votes of a quorum, none of which has
+    /// more of the log. So it may have to be a member of another region, which then hands over.
     async fn force_leader(&self, region: &str) -> Result<(), Error> {
-        let members = self.membership.reader.view(Freshness::Any).await?.members()?;
+        let Membership { raft, leader, reader, .. } = &self.membership;
+        let members = reader.view(Freshness::Any).await?.members()?;
+        let is_reached =
+            |id: &MemberId| *id == raft.id() || raft.connected_for(*id, Duration::ZERO);
         let voters = members.rows.iter().filter(|row| !row.member.is_learner);
-        let of_region = voters.map(|row| MemberId(row.member.id)).filter(|id| {
-            let is_reached = *id == self.membership.raft.id()
-                || self.membership.raft.connected_for(*id, Duration::ZERO);
-            is_reached && members.labels(*id).region == region
-        });
-        for id in of_region {
-            if self.leads_when_told(id).await {
+        let mut ids: Vec<MemberId> =
+            voters.map(|row| MemberId(row.member.id)).filter(is_reached).collect();
+        ids.sort_by_key(|id| members.labels(*id).region != region);
+        for id in ids {
+            if self.leads_when_told(id).await || leader.now().is_some() {
                 return Ok(());
             }
         }
-        match self.membership.leader.now() {
-            Some(_) => Ok(()),
-            None => Err(rejected(Rejection::NotTaken(region.to_owned()))),
-        }
+        Err(Error::NoLeader)
     }
 
     async fn leads_when_told(&self, member: MemberId) -> bool {

@@ -8,7 +8,6 @@ use std::{
         Mutex,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
 };
 
 use openraft::async_runtime::watch::WatchReceiver;
@@ -17,6 +16,10 @@ use tracing::warn;
 
 use super::{CAUGHT_UP_WITHIN, Raft, matched};
 use crate::types::MemberId;
+
+/// Election timeouts for which a member tries to be elected when it is told to. Voters refuse for
+/// one of them after they have lost their leader; one that has more of the log always refuses.
+const CAMPAIGN_TIMEOUTS: u32 = 2;
 
 /// What this member may do by itself, and what it has ordered.
 pub(super) struct Candidacy {
@@ -66,10 +69,10 @@ impl Raft {
         self.0.candidacy.campaigns.load(Ordering::Relaxed)
     }
 
-    /// Stands for election, whether or not it may by itself; returns whether it leads before the
-    /// time is over. It begins with pre-votes, so a leader that works is left alone.
-    pub(crate) async fn campaign(&self, limit: Duration) -> bool {
-        let deadline = Instant::now() + limit;
+    /// Stands for election, whether or not it may by itself; returns whether it leads then. It
+    /// begins with pre-votes, so a leader that works is left alone.
+    pub(crate) async fn campaign(&self) -> bool {
+        let deadline = Instant::now() + self.0.timing.election * CAMPAIGN_TIMEOUTS;
         let mut leadership = self.leadership();
         while Instant::now() < deadline && !self.is_stopped() {
             // An error is Raft's end, which is announced elsewhere.
