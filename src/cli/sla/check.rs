@@ -7,8 +7,7 @@
 //! - *strong*: at least the greatest counter that was acknowledged before the read was sent;
 //! - *bounded*: at least the greatest that was acknowledged when the read was sent, less the bound;
 //! - *session*: the revision of the answer is at least that of the token that was sent along, and
-//!   the counter
-//!   at least what the session has been told before;
+//!   revisions never go back either;
 //! - *prefix*: revisions never go back for a client that stays with one member, from one answer to
 //!   the next request;
 //! - *eventual*, and all others: nothing that was never written, or written only afterwards.
