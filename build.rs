@@ -16,6 +16,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             "etcd/disk.proto",
             "orrery/command.proto",
             "orrery/peer.proto",
+            "orrery/region.proto",
         ],
         ["proto"],
     )?;

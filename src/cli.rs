@@ -1,18 +1,30 @@
 //! The command line: the server, and the tools beside it.
 
 mod certs;
+mod chaos;
+mod client;
+mod consistency;
 mod credentials;
+mod detached;
 mod discovery;
 mod doors;
+mod down;
 mod etcdutl;
 mod failure;
 mod features;
 mod member;
+mod output;
 mod progress;
+mod region;
 mod serve;
+mod sla;
 mod snapshot;
+mod table;
+mod up;
 mod upkeep;
+mod verify;
 mod wal_dir;
+mod wan;
 
 use std::{ffi::OsString, process::ExitCode};
 
@@ -22,9 +34,6 @@ use crate::{
     config::{self, Asked, Config},
     telemetry,
 };
-
-/// Words that will be commands; refused until they are, instead of being taken for wrong flags.
-const RESERVED: [&str; 6] = ["up", "verify", "down", "region", "chaos", "sla"];
 
 /// The name of etcd's offline tool, whose place the program takes when it is called so.
 const ETCDUTL: &str = "etcdutl";
@@ -52,8 +61,15 @@ fn dispatch(arguments: Vec<OsString>) -> anyhow::Result<ExitCode> {
     }
     match arguments.first().and_then(|first| first.to_str()) {
         Some("certs") => certs::run(arguments),
+        Some("region") => region::run(arguments),
         Some("snapshot") => snapshot::run(arguments),
-        Some(word) if RESERVED.contains(&word) => anyhow::bail!("{word}: not available yet"),
+        Some("chaos") => chaos::run(arguments),
+        Some("sla") => sla::run(arguments),
+        Some("up") => up::run(arguments),
+        Some("verify") => verify::run(arguments),
+        Some("down") => down::run(arguments),
+        Some("wan") => wan::run(arguments),
+        Some(detached::WORD) => detached::run(arguments),
         _ => match Config::of_process(arguments) {
             Ok(Asked::Print(text)) => print(&text),
             Ok(Asked::Serve(config, warnings)) => Ok(serve::run(*config, &warnings)),

@@ -6,12 +6,15 @@ pub mod table;
 mod rules;
 mod versions;
 
+use std::collections::BTreeMap;
+
 use crate::{
     proto::etcdserverpb::Member,
     storage::{self, Rows},
     types::{ClusterId, MemberId, Version},
 };
 
+pub use crate::proto::command::Labels;
 pub use versions::Versions;
 
 /// The membership list at one moment.
@@ -25,7 +28,12 @@ pub struct Members {
     /// them until its own membership has followed. Sorted by id.
     pub removed: Vec<Row>,
     pub versions: Versions,
+    /// Of the members that have any.
+    pub labels: BTreeMap<MemberId, Labels>,
 }
+
+/// What a member that says nothing of it has.
+static NO_LABELS: Labels = Labels { region: String::new(), zone: String::new() };
 
 /// One member with what the cluster alone knows of it.
 #[derive(Clone, Debug, PartialEq)]
@@ -50,6 +58,11 @@ impl Members {
 
     pub fn is_removed(&self, id: MemberId) -> bool {
         self.removed(id).is_some()
+    }
+
+    /// Where the member stands; empty where it has not said so.
+    pub fn labels(&self, id: MemberId) -> &Labels {
+        self.labels.get(&id).unwrap_or(&NO_LABELS)
     }
 
     /// The list as clients see it.

@@ -4,6 +4,7 @@
 mod auth;
 mod check;
 mod cluster;
+mod consistency;
 mod discovery;
 mod duration;
 mod error;
@@ -12,6 +13,7 @@ mod file;
 mod flags;
 mod help;
 mod http;
+mod proxies;
 mod raw;
 mod removed;
 mod services;
@@ -23,6 +25,7 @@ use std::{path::PathBuf, time::Duration};
 
 pub use auth::{Auth, AuthToken};
 pub use cluster::{ClusterState, Founding};
+pub use consistency::Defaults;
 pub use discovery::{Discovery, Domain, Endpoint, Registry, User};
 pub use error::Error;
 pub(crate) use features::Stage;
@@ -33,7 +36,7 @@ pub use services::{CorruptionChecks, Tracing};
 pub use url::{Address, ListenUrl, Place, Url};
 pub use warning::Warning;
 
-use crate::{telemetry, tls};
+use crate::{cluster::Labels, raft::network::Proxies, telemetry, tls};
 
 /// etcd's bound for `--election-timeout`, in milliseconds.
 pub const ELECTION_MS_MAX: u64 = 50_000;
@@ -45,6 +48,8 @@ pub const QUOTA_BYTES_DEFAULT: i64 = 2 * 1024 * 1024 * 1024;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     pub name: String,
+    /// Where the member stands.
+    pub labels: Labels,
     pub data_dir: PathBuf,
     /// Where the Raft log is kept, if not in the data directory.
     pub wal_dir: Option<PathBuf>,
@@ -53,6 +58,8 @@ pub struct Config {
     /// Where `/metrics` and `/health` are served besides the clients' listeners.
     pub metrics_listen: Vec<ListenUrl>,
     pub sockets: SocketOptions,
+    /// How members are reached that are not reached directly.
+    pub proxies: Proxies,
     /// The cluster that a member without data founds or joins.
     pub founding: Founding,
     /// Where a member without data learns who that is, if not from `founding`.
@@ -81,6 +88,8 @@ pub struct Config {
     pub bootstrap_defrag_threshold_megabytes: u64,
     pub features: Features,
     pub auth: Auth,
+    /// What reads get that do not say how fresh they have to be.
+    pub consistency: Defaults,
     pub http: Http,
     pub log: telemetry::Options,
     /// A unary request that takes longer is logged.
@@ -183,12 +192,14 @@ impl Config {
         arguments: impl IntoIterator<Item = std::ffi::OsString>,
         environment: impl IntoIterator<Item = (std::ffi::OsString, std::ffi::OsString)>,
     ) -> Result<Asked, Error> {
+        let environment: Vec<_> = environment.into_iter().collect();
+        let proxies = proxies::of_environment(&environment);
         match raw::read(arguments, environment)? {
             raw::Asked::Help => Ok(Asked::Print(help::help())),
             raw::Asked::Version => Ok(Asked::Print(help::version())),
             raw::Asked::Serve(raw) => {
                 let (config, warnings) = check::check(raw)?;
-                Ok(Asked::Serve(Box::new(config), warnings))
+                Ok(Asked::Serve(Box::new(Config { proxies, ..config }), warnings))
             }
         }
     }

@@ -7,6 +7,7 @@ mod aside;
 mod auth;
 mod client;
 mod cluster;
+mod consistency;
 mod downgrade;
 mod election;
 mod gate;
@@ -19,6 +20,7 @@ mod maintenance;
 mod method;
 mod metrics;
 mod queue;
+mod regions;
 mod require_leader;
 mod saved;
 mod stats;
@@ -39,6 +41,7 @@ use self::{
     auth::Auth,
     client::Services,
     cluster::Cluster,
+    consistency::Levels,
     election::Election,
     gate::{Admission, Gate, LetIn},
     header::Header,
@@ -50,6 +53,7 @@ use self::{
     require_leader::Leadership,
 };
 pub use self::{
+    consistency::{Defaults, ListenerDefault},
     limits::Limits,
     metrics::{Extent, Metrics},
     trace::traced,
@@ -71,17 +75,11 @@ use crate::{
 pub fn router(
     node: &Node,
     limits: Limits,
+    defaults: Defaults,
     metrics: &Metrics,
     stopping: CancellationToken,
 ) -> axum::Router {
-    let admission = Admission {
-        leadership: Leadership::new(node.status.leader(), limits.election_timeout),
-        is_learner: Arc::new({
-            let status = node.status.clone();
-            move || status.is_learner()
-        }),
-    };
-    let header = Header::new(node);
+    let (admission, header) = (admission(node, limits), Header::new(node));
     let proposals = Proposals::new(node, metrics.clone());
     let kv = Kv {
         proposals: proposals.clone(),
@@ -89,6 +87,7 @@ pub fn router(
         credentials: node.credentials.clone(),
         admission: admission.clone(),
         header: header.clone(),
+        levels: Levels::new(node, defaults),
         limits,
     };
     let auth = Auth {
@@ -104,14 +103,15 @@ pub fn router(
         credentials: node.credentials.clone(),
         header: header.clone(),
     };
-    let services = Services::new(kv.clone(), lease.clone(), node.watch.clone());
+    let within = Kv { levels: Levels::always_strong(node), ..kv.clone() };
+    let services = Services::new(within, lease.clone(), node.watch.clone());
     let lock = Lock { services: services.clone() };
     let cluster = Cluster {
         membership: node.membership.clone(),
         credentials: node.credentials.clone(),
         header: header.clone(),
     };
-    let watching = watch::service(node, &header, limits, limits.progress_interval);
+    let watching = watch::service(node, (&header, &kv.levels), limits, limits.progress_interval);
     let maintenance = Maintenance {
         status: node.status.clone(),
         reader: node.reader.clone(),
@@ -121,7 +121,7 @@ pub fn router(
         space: node.space.clone(),
         saver: node.saver.clone(),
         credentials: node.credentials.clone(),
-        header,
+        header: header.clone(),
     };
     let largest = limits.message_bytes_max();
     let kv = stats::Told { kv, limits };
@@ -131,11 +131,20 @@ pub fn router(
         .add_service(AuthServer::new(auth).max_decoding_message_size(largest))
         .add_service(ClusterServer::new(cluster).max_decoding_message_size(largest))
         .add_service(MaintenanceServer::new(maintenance).max_decoding_message_size(largest))
+        .add_service(regions::service(node, &header, largest))
         .add_service(LockServer::new(lock).max_decoding_message_size(largest))
         .add_service(ElectionServer::new(Election { services }).max_decoding_message_size(largest))
         .add_service(tonic_health::server::health_reporter().1);
     let (metrics, let_in) = (metrics.clone(), let_in(&node.credentials));
     gated(routes, Gate { admission, limits, metrics, let_in, stopping })
+}
+
+fn admission(node: &Node, limits: Limits) -> Admission {
+    let status = node.status.clone();
+    Admission {
+        leadership: Leadership::new(node.status.leader(), limits.election_timeout),
+        is_learner: Arc::new(move || status.is_learner()),
+    }
 }
 
 fn let_in(credentials: &Credentials) -> LetIn {

@@ -14,6 +14,7 @@ pub mod auth;
 pub mod cluster;
 pub mod lease;
 pub mod mvcc;
+pub mod region;
 
 pub mod exchange;
 pub mod state_machine;

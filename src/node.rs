@@ -6,10 +6,12 @@ mod ask;
 pub mod auto_compaction;
 mod background;
 mod compaction;
+mod consistency;
 mod corruption;
 pub mod credentials;
 pub mod data_dir;
 mod error;
+mod freshness;
 mod hashes;
 mod introduce;
 mod keeper;
@@ -18,10 +20,13 @@ mod membership;
 mod metered_files;
 mod operation;
 mod peers;
+mod placement;
 mod propose;
 mod read;
 mod reconcile;
+mod regions;
 mod replies;
+mod rounds;
 mod saver;
 pub mod space;
 pub(crate) mod spans;
@@ -31,14 +36,17 @@ mod told;
 mod tuning;
 mod versions;
 
+pub use consistency::Consistency;
 pub use corruption::{CorruptionRules, Inconsistent};
 pub use credentials::{Credentials, Standing, Who};
 pub use error::Error;
+pub use freshness::Bound;
 pub use leases::{Leases, TimeToLive};
 pub use membership::{Membership, MembershipRules};
 pub use operation::Operation;
 pub use propose::{Limits, Proposer};
-pub use read::{Freshness, Reader};
+pub use read::{Fresh, Freshness, Reader};
+pub use regions::Regions;
 pub use saver::{Chunk, Saved, Saver};
 pub use space::{Space, SpaceRules};
 pub use start::{Ended, Options, Running};
@@ -46,6 +54,7 @@ pub use status::{Status, StatusHandle};
 pub use tuning::Tuning;
 pub use versions::{Downgrades, VersionPage};
 
+pub use crate::cluster::Labels;
 use crate::types::{ClusterId, MemberId};
 pub use crate::watch::{Counts as WatchCounts, Session as WatchSession, WatchHub};
 
@@ -69,11 +78,14 @@ pub struct Identity {
 #[derive(Clone)]
 pub struct Node {
     pub identity: Identity,
+    /// Where this member stands, as its flags say.
+    pub labels: Labels,
     pub proposer: Proposer,
     pub reader: Reader,
     pub watch: WatchHub,
     pub leases: Leases,
     pub membership: Membership,
+    pub regions: Regions,
     pub downgrades: Downgrades,
     pub saver: Saver,
     pub status: StatusHandle,

@@ -49,3 +49,13 @@ pub mod command {
 pub mod peer {
     tonic::include_proto!("orrery.peer");
 }
+
+/// The service of regions, which is of the same package as the log's entries.
+pub mod region {
+    pub use super::command::{
+        Account, Failback, Location, RegionMember, RegionsChangeResponse, RegionsConfigureRequest,
+        RegionsFailoverRequest, RegionsOfflineRequest, RegionsOnlineRequest,
+        RegionsSetPrioritiesRequest, RegionsShowRequest, RegionsShowResponse, regions_client,
+        regions_server,
+    };
+}

@@ -5,6 +5,7 @@
 
 mod applied;
 mod apply;
+mod campaign;
 mod config;
 mod force_new_cluster;
 pub mod frame;
@@ -54,6 +55,8 @@ pub use workers::{Threads, Workers};
 
 use crate::types::{MemberId, TraceContext};
 use apply::ApplyHandle;
+use campaign::Candidacy;
+pub(crate) use campaign::Follower;
 use leadership::{Evidence, Heard};
 use outgoing::SnapshotsSent;
 use participants::Participants;
@@ -87,6 +90,7 @@ struct Shared {
     applied: Applied,
     peers: Peers,
     snapshots_sent: SnapshotsSent,
+    candidacy: Candidacy,
     timing: Timing,
 }
 
@@ -297,12 +301,15 @@ impl Raft {
         }
         let deadline = Instant::now() + timeout;
         self.until_caught_up(to, deadline).await?;
+        self.note_order(to);
         let transfer = self.0.open.trigger().transfer_leader(to.0).await;
         transfer.map_err(|error| ChangeFailed(error.to_string()))?;
         let mut leadership = self.leadership();
-        let taken = leadership.wait_for(|now| now.leader == Some(to));
+        let other = |leader: MemberId| leader != self.0.id;
+        let taken = leadership.wait_for(|now| now.leader.is_some_and(other));
         match tokio::time::timeout_at(deadline, taken).await {
-            Ok(Ok(_)) => Ok(()),
+            Ok(Ok(now)) if now.leader == Some(to) => Ok(()),
+            Ok(Ok(_)) => Err(ChangeFailed(format!("another member took over instead of {to}"))),
             Ok(Err(_)) | Err(_) => Err(ChangeFailed(format!("{to} did not take over in time"))),
         }
     }

@@ -8,6 +8,7 @@ mod keys;
 mod leases;
 mod members;
 mod permission;
+mod regions;
 mod txn;
 mod versions;
 mod view;
@@ -29,6 +30,7 @@ use crate::{
         },
         mvccpb::Event,
     },
+    region,
     storage::{self, Storage},
     types::{LeaseId, LogId, Revision},
 };
@@ -64,7 +66,7 @@ pub struct Applied {
     /// Changes to keys, all of `revision`; empty when the revision did not move.
     pub events: Vec<Event>,
     pub leases: Vec<lease::Change>,
-    /// The membership list is a different one now.
+    /// The membership list or the account of regions is a different one now.
     pub members_changed: bool,
     /// Other alarms are active now.
     pub alarms_changed: bool,
@@ -117,6 +119,7 @@ pub enum Rejection {
     /// A CORRUPT alarm is active.
     Corrupt,
     Auth(rights::Rejection),
+    Region(region::Rejection),
     /// The command itself makes no sense; checks at the edge let none through.
     Malformed(&'static str),
 }
@@ -247,6 +250,12 @@ impl From<Rejection> for Failure {
 impl From<cluster::Rejection> for Failure {
     fn from(rejection: cluster::Rejection) -> Failure {
         Failure::Rejected(Rejection::Cluster(rejection))
+    }
+}
+
+impl From<region::Rejection> for Failure {
+    fn from(rejection: region::Rejection) -> Failure {
+        Failure::Rejected(Rejection::Region(rejection))
     }
 }
 

@@ -4,6 +4,7 @@
 pub mod address;
 mod allowed;
 mod anybody;
+mod belongs;
 mod build;
 mod certificate;
 mod dialling;
@@ -21,6 +22,7 @@ use std::{
 use rustls::{ClientConfig, ServerConfig, SupportedProtocolVersion, crypto::CryptoProvider};
 
 pub use allowed::Allowed;
+pub use belongs::Mismatch;
 use build::{client_config, server_config};
 pub use dialling::{Dialling, DiallingFlags};
 pub use make::{Authority, Usage, covers};

@@ -1,6 +1,7 @@
 //! The words of the project: numbers that have a meaning, each with a type of its own.
 
 mod key_range;
+mod level;
 mod log_id;
 mod trace_context;
 mod version;
@@ -8,6 +9,7 @@ mod version;
 use std::fmt;
 
 pub use key_range::KeyRange;
+pub use level::Level;
 pub use log_id::{LogId, Vote};
 pub use trace_context::TraceContext;
 pub use version::Version;

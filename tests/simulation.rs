@@ -9,12 +9,18 @@ mod check;
 mod clients;
 #[path = "simulation/cluster.rs"]
 mod cluster;
+#[path = "simulation/coverage.rs"]
+mod coverage;
+#[path = "simulation/cut_off.rs"]
+mod cut_off;
 #[path = "simulation/door.rs"]
 mod door;
 #[path = "simulation/ending.rs"]
 mod ending;
 #[path = "simulation/history.rs"]
 mod history;
+#[path = "simulation/levels.rs"]
+mod levels;
 #[path = "simulation/lies.rs"]
 mod lies;
 #[path = "simulation/machine.rs"]
@@ -27,5 +33,7 @@ mod network;
 mod panics;
 #[path = "simulation/peers.rs"]
 mod peers;
+#[path = "simulation/readers.rs"]
+mod readers;
 #[path = "simulation/world.rs"]
 mod world;

@@ -11,11 +11,12 @@ use orrery::{
     mvcc::{self, compaction},
     proto::{
         command::{
-            Bootstrap, ClusterVersionSet, Command, DowngradeSet, ForceNewCluster, MemberAdd,
-            MemberPublish, command::Operation,
+            AccountSet, Bootstrap, ClusterVersionSet, Command, DowngradeSet, ForceNewCluster,
+            Labels, MemberAdd, MemberPublish, command::Operation,
         },
         etcdserverpb::{Member, MemberPromoteRequest, MemberRemoveRequest, RangeRequest},
         mvccpb::{Event, KeyValue, event::EventType},
+        region::{Account, Location},
     },
     state_machine::{Applied, Entry, Payload, Rejection, StateMachine, View},
     storage::{Place, Rows, Storage, tables::Table},
@@ -63,13 +64,33 @@ fn membership() -> impl Strategy<Value = Operation> {
             let member = Some(member(id, false));
             Operation::ForceNewCluster(ForceNewCluster { member, cluster_id })
         }),
-        (id(), 0..2u64).prop_map(|(id, incarnation)| Operation::MemberPublish(MemberPublish {
-            id,
-            name: "name".into(),
-            client_urls: Vec::new(),
-            incarnation,
-        })),
+        (id(), 0..2u64, prop::option::of(labels())).prop_map(|(id, incarnation, labels)| {
+            let (name, client_urls) = ("name".into(), Vec::new());
+            Operation::MemberPublish(MemberPublish { id, name, client_urls, incarnation, labels })
+        }),
+        account().prop_map(|account| Operation::AccountSet(AccountSet { account })),
     ]
+}
+
+/// Mostly one that could be.
+fn account() -> impl Strategy<Value = Option<Account>> {
+    let location = |(priority, location_name): (u32, &str)| Location {
+        location_name: location_name.to_owned(),
+        failover_priority: priority,
+        offline: priority == 2,
+    };
+    let names = Just(vec!["eastus", "westeurope", "mars"]).prop_shuffle();
+    let account = (names, 0..4usize, 0..4u64).prop_map(move |(names, count, version)| Account {
+        locations: (0..).zip(names).take(count).map(location).collect(),
+        version,
+        ..Account::default()
+    });
+    prop::option::of(account)
+}
+
+fn labels() -> impl Strategy<Value = Labels> {
+    let region = prop_oneof![Just(""), Just("eastus"), Just("westeurope")];
+    region.prop_map(|region| Labels { region: region.to_owned(), zone: String::new() })
 }
 
 fn version() -> impl Strategy<Value = String> {
@@ -126,6 +147,7 @@ fn visible(storage: &Storage) -> String {
     for lease in view.leases().unwrap() {
         seen += &format!("{lease:?} {:?}\n", view.lease_keys(lease.id).unwrap());
     }
+    seen += &format!("{:?}\n", view.account().unwrap());
     seen + &format!("{:?}\n{:?}", view.members().unwrap(), view.position().unwrap())
 }
 

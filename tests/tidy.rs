@@ -112,6 +112,7 @@ const EDGE: &[&str] = &[
     "auth",
     "cluster",
     "alarm",
+    "region",
     "watch",
     "tls",
     "telemetry",

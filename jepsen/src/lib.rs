@@ -11,7 +11,6 @@ pub mod history;
 pub mod matrix;
 pub mod nemesis;
 pub mod observer;
-pub mod plot;
 pub mod recorder;
 pub mod report;
 pub mod run;
@@ -21,6 +20,3 @@ pub mod suite;
 pub mod tool;
 pub mod workload;
 pub mod world;
-
-#[cfg(test)]
-mod wellformed;

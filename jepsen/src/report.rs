@@ -5,14 +5,13 @@ mod faults;
 mod header;
 mod latency;
 mod members;
-mod page;
 mod throughput;
 mod timeline;
 mod verdicts;
 
-use crate::{check::Checked, figures, history::History};
+use orrery_plot::page;
 
-pub(crate) use page::{Column, page, table};
+use crate::{check::Checked, figures, history::History};
 
 /// What else a run left, as addresses relative to the report.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

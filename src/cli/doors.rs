@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use axum::Router;
+use axum::{Extension, Router};
 
 use crate::{
-    config::Config,
-    grpc,
+    config::{Config, Url},
+    grpc::{self, ListenerDefault},
     http::{self, Access, Allowed, Debug, Front},
     node::Node,
     telemetry::Level,
@@ -33,14 +33,19 @@ pub(super) struct Doors<'a> {
 }
 
 impl Doors<'_> {
-    pub(super) fn front(&self, door: Door, is_secure: bool) -> Front {
-        let (none, services) = (http::no_pages, || self.services.clone());
+    /// `url` is that of the listener, as its flag has it.
+    pub(super) fn front(&self, door: Door, url: &Url, is_secure: bool) -> Front {
+        let none = http::no_pages;
+        let services = match self.config.consistency.of_listener(url) {
+            Some(default) => self.services.clone().layer(Extension(ListenerDefault(default))),
+            None => self.services.clone(),
+        };
         match door {
             Door::Clients if self.config.http.listen.is_empty() => {
-                Front { grpc: services(), pages: self.pages(is_secure) }
+                Front { pages: self.pages(&services, is_secure), grpc: services }
             }
-            Door::Clients => Front { grpc: services(), pages: none() },
-            Door::Pages => Front { grpc: none(), pages: self.pages(is_secure) },
+            Door::Clients => Front { grpc: services, pages: none() },
+            Door::Pages => Front { grpc: none(), pages: self.pages(&services, is_secure) },
             Door::Metrics => {
                 let pages = http::metrics_router(self.node, self.metrics.clone());
                 Front { grpc: none(), pages: pages.merge(none()) }
@@ -48,7 +53,7 @@ impl Doors<'_> {
         }
     }
 
-    fn pages(&self, is_secure: bool) -> Router {
+    fn pages(&self, services: &Router, is_secure: bool) -> Router {
         let flags = &self.config.http;
         let access = Access {
             origins: Allowed::of(flags.cors.iter().cloned()),
@@ -65,6 +70,6 @@ impl Doors<'_> {
             },
             gateway_message_bytes_max: flags.gateway.then(|| self.limits.message_bytes_max()),
         };
-        http::router(self.node, &self.services, self.metrics.clone(), options)
+        http::router(self.node, services, self.metrics.clone(), options)
     }
 }

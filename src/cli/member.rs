@@ -13,7 +13,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{info, warn};
 
 use super::{
-    discovery,
+    consistency, discovery,
     doors::{Door, Doors},
     features, upkeep,
 };
@@ -29,13 +29,13 @@ use crate::{
     raft::{
         Retention, Threads, Timing, Workers,
         network::{
-            Network, PeerUrl, Sockets, Tls as PeerTransport, TunedSockets, listen_shared,
+            Network, PeerUrl, Proxied, Tls as PeerTransport, TunedSockets, UrlError, listen_shared,
             remove_left_over,
         },
         peers::fetch_members,
     },
     tls::{ClientTls, ServerTls},
-    types::MemberId,
+    types::{ClusterId, MemberId},
 };
 
 /// Bytes of the newest log entries kept in memory: what members that are a little behind, and
@@ -84,10 +84,10 @@ pub(super) async fn start(
         Some(_) => discovery::ignore(&config),
         None => discovery::complete(&mut config).await?,
     }
-    let peer_tls = tls.peers.map(transport);
-    let who = identify(&config, &data_dir, peer_tls.as_ref()).await?;
+    let reach = Reach { network: network(&config), tls: tls.peers.map(transport) };
+    let who = identify(&config, &data_dir, &reach).await?;
     data_dir.bind(who.identity)?;
-    let options = options(&config, &data_dir, who, peer_tls, threads)?;
+    let options = options(&config, &data_dir, who, reach, threads)?;
     let member = Running::start(Options { credentials, ..options }).await?;
 
     let (listeners, stopping) = (TaskTracker::new(), CancellationToken::new());
@@ -99,7 +99,8 @@ pub(super) async fn start(
     };
     let counters = grpc::Metrics::register(&mut registry, extent);
     let limits = requests(&config);
-    let services = grpc::router(node, limits, &counters, stopping.clone());
+    let consistency = consistency::defaults(&config, node);
+    let services = grpc::router(node, limits, consistency, &counters, stopping.clone());
     let services = match &config.tracing {
         Some(tracing) => grpc::traced(services, tracing.sampling_rate),
         None => services,
@@ -119,12 +120,12 @@ pub(super) async fn start(
     let server = tls.clients.map(|tls| Arc::new(move || tls.current()) as http::TlsSource);
     let settings = connections(&config);
     for (kind, sockets) in bound {
-        for (url, listener) in sockets {
+        for Bound { named, url, listener } in sockets {
             info!(url, "listening for clients");
             let is_secure = url.starts_with("https") || url.starts_with("unixs");
             let tls = is_secure.then(|| server.clone()).flatten();
             tell_served(&url, tls.is_some());
-            let front = doors.front(kind, tls.is_some());
+            let front = doors.front(kind, &named, tls.is_some());
             listeners.spawn(http::serve(listener, tls, front, settings, stopping.clone()));
         }
     }
@@ -195,16 +196,20 @@ impl Serving {
     }
 }
 
-/// The sockets of a flag, each with its URL as it is now that port 0 has become a number.
-async fn bind(
-    urls: &[ListenUrl],
-    flag: &str,
-    shared: bool,
-) -> anyhow::Result<Vec<(String, http::Listener)>> {
+/// A socket of a flag.
+struct Bound {
+    /// As the flag has it.
+    named: Url,
+    /// As it is now that port 0 has become a number.
+    url: String,
+    listener: http::Listener,
+}
+
+async fn bind(urls: &[ListenUrl], flag: &str, shared: bool) -> anyhow::Result<Vec<Bound>> {
     let mut bound = Vec::new();
     for listen in urls {
         let taken = || format!("{flag}={}: cannot listen", listen.url);
-        bound.push(match &listen.address {
+        let (url, listener) = match &listen.address {
             Address::Tcp(address) => {
                 let listener = match shared {
                     true => listen_shared(*address),
@@ -219,7 +224,8 @@ async fn bind(
                 let listener = UnixListener::bind(path).with_context(taken)?;
                 (listen.url.to_string(), http::Listener::Unix(listener))
             }
-        });
+        };
+        bound.push(Bound { named: listen.url.clone(), url, listener });
     }
     Ok(bound)
 }
@@ -232,6 +238,21 @@ fn with_port(url: &Url, local: SocketAddr) -> String {
         }
         Place::Tcp { host, .. } => format!("{scheme}://{host}:{}", local.port()),
         Place::Unix(_) => url.to_string(),
+    }
+}
+
+/// How other members are reached.
+struct Reach {
+    network: Arc<dyn Network>,
+    tls: Option<PeerTransport>,
+}
+
+impl Reach {
+    /// The members that the one at this URL knows of.
+    async fn members_at(&self, url: &str) -> Result<(ClusterId, Vec<Member>), String> {
+        let url: PeerUrl = url.parse().map_err(|error: UrlError| error.to_string())?;
+        let fetched = fetch_members(&*self.network, self.tls.as_ref(), &url).await;
+        fetched.map_err(|error| error.to_string())
     }
 }
 
@@ -251,11 +272,7 @@ struct Who {
     founders: Vec<Member>,
 }
 
-async fn identify(
-    config: &Config,
-    data_dir: &DataDir,
-    tls: Option<&PeerTransport>,
-) -> anyhow::Result<Who> {
+async fn identify(config: &Config, data_dir: &DataDir, reach: &Reach) -> anyhow::Result<Who> {
     let founders = founders(&config.founding);
     let own = founders.iter().find(|member| member.name == config.name);
     if let Some(identity) = data_dir.identity() {
@@ -270,11 +287,11 @@ async fn identify(
         ClusterState::New => {
             let cluster = ids::cluster_id(founders.iter().map(|member| MemberId(member.id)));
             let identity = Identity { cluster, member: MemberId(own.id) };
-            refuse_second_bootstrap(config, identity, &founders, tls).await?;
+            refuse_second_bootstrap(config, identity, &founders, reach).await?;
             Ok(Who { identity, founders })
         }
         ClusterState::Existing => {
-            let identity = join(config, &own, &founders, tls).await?;
+            let identity = join(config, &own, &founders, reach).await?;
             Ok(Who { identity, founders: Vec::new() })
         }
     }
@@ -302,13 +319,12 @@ async fn refuse_second_bootstrap(
     config: &Config,
     identity: Identity,
     founders: &[Member],
-    tls: Option<&PeerTransport>,
+    reach: &Reach,
 ) -> anyhow::Result<()> {
     for other in founders.iter().filter(|member| member.id != identity.member.0) {
         for url in &other.peer_ur_ls {
-            let Ok(url) = url.parse::<PeerUrl>() else { continue };
             // Who does not answer has not begun either.
-            let Ok((cluster, members)) = fetch_members(&Sockets, tls, &url).await else { continue };
+            let Ok((cluster, members)) = reach.members_at(url).await else { continue };
             let mut own = members.iter().filter(|member| member.id == identity.member.0);
             if cluster == identity.cluster && own.any(has_run) {
                 return Err(already_bootstrapped(identity.member, config));
@@ -336,16 +352,12 @@ async fn join(
     config: &Config,
     own: &Member,
     founders: &[Member],
-    tls: Option<&PeerTransport>,
+    reach: &Reach,
 ) -> anyhow::Result<Identity> {
     let mut trouble = Vec::new();
     for other in founders.iter().filter(|member| member.name != own.name) {
         for url in &other.peer_ur_ls {
-            let fetched = match url.parse::<PeerUrl>() {
-                Ok(url) => fetch_members(&Sockets, tls, &url).await.map_err(|it| it.to_string()),
-                Err(error) => Err(error.to_string()),
-            };
-            match fetched {
+            match reach.members_at(url).await {
                 Ok((cluster, members)) => {
                     let mut wanted = own.peer_ur_ls.clone();
                     wanted.sort();
@@ -379,7 +391,8 @@ async fn join(
 
 fn network(config: &Config) -> Arc<dyn Network> {
     let from = if config.features.set_member_local_addr { local_address(config) } else { None };
-    Arc::new(TunedSockets { shared_ports: config.sockets.reuse_port, from })
+    let sockets = TunedSockets { shared_ports: config.sockets.reuse_port, from };
+    Arc::new(Proxied { sockets, proxies: config.proxies.clone() })
 }
 
 /// The first address under which others reach this member from other machines, as in etcd.
@@ -402,7 +415,7 @@ fn options(
     config: &Config,
     data_dir: &DataDir,
     who: Who,
-    peer_tls: Option<PeerTransport>,
+    reach: Reach,
     threads: Threads,
 ) -> anyhow::Result<Options> {
     let urls = config.peers.listen.iter().map(|listen| listen.url.as_str().parse::<PeerUrl>());
@@ -415,6 +428,7 @@ fn options(
         epoch: rand::random(),
         name: config.name.clone(),
         client_urls: config.clients.advertise.iter().map(ToString::to_string).collect(),
+        labels: config.labels.clone(),
         founders: who.founders,
         timing: Timing { heartbeat: config.timing.heartbeat, election },
         retention: Retention {
@@ -452,8 +466,8 @@ fn options(
         force_new_cluster: config.force_new_cluster.then(|| as_flags_say(config)),
         state_dir: Some(data_dir.state()),
         workers: Workers::Threads(threads),
-        network: network(config),
-        peer_tls,
+        network: reach.network,
+        peer_tls: reach.tls,
         peer_listen: urls.collect::<Result<_, _>>().context("--listen-peer-urls")?,
         version: grpc::version::SERVER.to_owned(),
         downgrade_check: config.downgrade_check_time,

@@ -135,7 +135,7 @@ async fn send_the_rest(traces: Option<&Exporter>) {
 
 /// Each client is a file. The limit that processes start with is often kept low for old programs;
 /// up to the other one a process may raise it by itself, as every program in Go does.
-fn allow_files() {
+pub(super) fn allow_files() {
     use nix::sys::resource::{Resource::RLIMIT_NOFILE, getrlimit, setrlimit};
     let raised =
         getrlimit(RLIMIT_NOFILE).and_then(|(_, most)| setrlimit(RLIMIT_NOFILE, most, most));
@@ -208,6 +208,8 @@ fn tell_start(config: &Config, data_dir: &DataDir) {
     };
     info!(
         name = config.name,
+        region = config.labels.region,
+        zone = config.labels.zone,
         data_dir = %data_dir.path().display(),
         wal_dir = %config.wal_dir.as_deref().unwrap_or(Path::new("")).display(),
         version = env!("CARGO_PKG_VERSION"),

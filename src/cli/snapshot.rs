@@ -128,7 +128,7 @@ fn open(file: &str) -> Result<Database, Failure> {
 }
 
 /// As Go says it: without a capital and the number.
-fn plain(error: &std::io::Error) -> String {
+pub(super) fn plain(error: &std::io::Error) -> String {
     let text = error.to_string();
     let text = text.split(" (os error").next().unwrap_or_default();
     text.to_lowercase()

@@ -2,12 +2,12 @@
 
 use prost::Message;
 
-use super::{Members, Row, Versions};
+use super::{Labels, Members, Row, Versions};
 use crate::{
     proto::etcdserverpb::Member,
     storage::{
         Batch, Error, Rows,
-        tables::{MetaKey, Table, member_key},
+        tables::{MetaKey, Table, member_key, parse_member_key},
     },
     types::{ClusterId, MemberId, Version},
 };
@@ -35,6 +35,14 @@ pub(super) fn read(rows: &dyn Rows) -> Result<Members, Error> {
     cursor.seek(&[])?;
     while let Some((_, row)) = cursor.row() {
         members.removed.push(decode(row)?);
+        cursor.step()?;
+    }
+    let mut cursor = rows.cursor(Table::MemberLabels);
+    cursor.seek(&[])?;
+    while let Some((key, row)) = cursor.row() {
+        let corrupt = || Table::MemberLabels.corrupt("labels");
+        let id = parse_member_key(key).ok_or_else(corrupt)?;
+        members.labels.insert(id, Labels::decode(row).map_err(|_| corrupt())?);
         cursor.step()?;
     }
     Ok(members)
@@ -67,6 +75,14 @@ pub fn put(batch: &mut Batch<'_>, row: &Row) {
     batch.put(Table::Members, &member_key(MemberId(row.member.id)), encode(row));
 }
 
+/// Says where a member stands.
+pub fn put_labels(batch: &mut Batch<'_>, id: MemberId, labels: &Labels) {
+    match *labels == Labels::default() {
+        true => batch.delete(Table::MemberLabels, &member_key(id)),
+        false => batch.put(Table::MemberLabels, &member_key(id), labels.encode_to_vec()),
+    }
+}
+
 /// Puts a member back on the list that was taken from it.
 pub fn readmit(batch: &mut Batch<'_>, row: &Row) {
     batch.delete(Table::RemovedMembers, &member_key(MemberId(row.member.id)));
@@ -77,6 +93,7 @@ pub fn readmit(batch: &mut Batch<'_>, row: &Row) {
 pub fn remove(batch: &mut Batch<'_>, row: &Row) {
     let key = member_key(MemberId(row.member.id));
     batch.delete(Table::Members, &key);
+    batch.delete(Table::MemberLabels, &key);
     batch.put(Table::RemovedMembers, &key, encode(row));
 }
 

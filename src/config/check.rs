@@ -10,9 +10,9 @@ use security::{CLIENTS, Names, PEERS};
 use super::{
     AutoCompaction, ClusterState, Compaction, Config, Discovery, ELECTION_MS_MAX, Error, Features,
     Founding, Keepalive, Limits, ListenUrl, Listeners, QUOTA_BYTES_DEFAULT, SocketOptions, Timing,
-    Url, Warning, auth, duration, http, raw::RawConfig, services, url,
+    Url, Warning, auth, consistency, duration, http, raw::RawConfig, services, url,
 };
-use crate::tls;
+use crate::{cluster::Labels, raft::network::Proxies, tls};
 
 /// Largest `--max-request-bytes`: what one gRPC message and one log record can hold.
 const REQUEST_BYTES_MAX: u64 = 1 << 30;
@@ -54,10 +54,9 @@ pub(crate) fn check(mut raw: RawConfig) -> Result<(Config, Vec<Warning>), Error>
         data_dir: data_dir(&raw, &name).into(),
         wal_dir: Some(raw.text("wal-dir")).filter(|dir| !dir.is_empty()).map(Into::into),
         name,
-        sockets: SocketOptions {
-            reuse_port: raw.bool("socket-reuse-port"),
-            reuse_address: raw.bool("socket-reuse-address"),
-        },
+        labels: labels(&raw)?,
+        sockets: sockets(&raw),
+        proxies: Proxies::default(),
         // With a token of discovery the other one is not looked at.
         token_is_set: raw.is_set("initial-cluster-token")
             && !matches!(discovery, Discovery::Registry(_)),
@@ -79,6 +78,7 @@ pub(crate) fn check(mut raw: RawConfig) -> Result<(Config, Vec<Warning>), Error>
         bootstrap_defrag_threshold_megabytes: raw.count("bootstrap-defrag-threshold-megabytes"),
         features: features(&raw, &mut warnings)?,
         auth: auth::check(&raw, &mut warnings)?,
+        consistency: consistency::defaults(&raw, [&clients.listen, &http.listen], &mut warnings)?,
         http,
         warning_unary_request_duration: or(
             raw.duration("warning-unary-request-duration"),
@@ -98,6 +98,22 @@ pub(crate) fn check(mut raw: RawConfig) -> Result<(Config, Vec<Warning>), Error>
     // Whether or not there are certificates for it.
     security::protocol(&raw)?;
     Ok((config, warnings))
+}
+
+fn sockets(raw: &RawConfig) -> SocketOptions {
+    SocketOptions {
+        reuse_port: raw.bool("socket-reuse-port"),
+        reuse_address: raw.bool("socket-reuse-address"),
+    }
+}
+
+fn labels(raw: &RawConfig) -> Result<Labels, Error> {
+    let text = |flag| raw.text(flag).to_owned();
+    let labels = Labels { region: text("region"), zone: text("zone") };
+    if labels.region.is_empty() && !labels.zone.is_empty() {
+        return Err(Error::ZoneWithoutRegion(labels.zone));
+    }
+    Ok(labels)
 }
 
 fn data_dir(raw: &RawConfig, name: &str) -> String {

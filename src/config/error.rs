@@ -71,6 +71,8 @@ pub enum Error {
         max = super::ELECTION_MS_MAX
     )]
     ElectionTooLong(u64),
+    #[error("invalid value {value:?} for --{flag}: {why}")]
+    BadConsistency { flag: &'static str, value: String, why: String },
     #[error("--{flag} {value} is out of range: {why}")]
     OutOfRange { flag: &'static str, value: String, why: &'static str },
     #[error("undefined auto-compaction-mode")]
@@ -83,6 +85,8 @@ pub enum Error {
     #[error("membership: too many learner members in cluster")]
     NegativeLearners,
 
+    #[error("--zone={0} is set without --region: a zone is a part of a region")]
+    ZoneWithoutRegion(String),
     #[error("unexpected clusterState {0:?}")]
     UnknownClusterState(String),
     #[error("error setting up initial cluster: {0}")]

@@ -291,6 +291,7 @@ fn read_value(
         | Kind::Origins
         | Kind::Choice(_)
         | Kind::Choices(_)
+        | Kind::Label
         | Kind::Gates => value.as_str().ok_or_else(wrong)?.to_owned(),
     };
     raw.set(flag, text, &Means::File)
@@ -352,6 +353,7 @@ fn go_type(flag: &Flag) -> &'static str {
             | Kind::Choice(_)
             | Kind::Choices(_)
             | Kind::Gates
+            | Kind::Label
             | Kind::Anything,
             _,
         ) => "string",

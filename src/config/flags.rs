@@ -2,7 +2,8 @@
 
 use Effect::{Acts, Inert};
 use Kind::{
-    Bool, Choice, Choices, Count, Count32, Duration, Gates, List, Number, Origins, Text, Urls,
+    Bool, Choice, Choices, Count, Count32, Duration, Gates, Label, List, Number, Origins, Text,
+    Urls,
 };
 use Section::{Auth, Clustering, Features, Logging, Member, Monitoring, Security, Tracing, Unsafe};
 
@@ -325,6 +326,16 @@ const LOG_ROTATION: &str =
 /// Flags that etcd does not have.
 #[rustfmt::skip] // a table
 pub(crate) const OWN: &[Flag] = &[
+    flag(Member, "default-consistency", Text, "strong", Acts,
+        "What reads get that ask for nothing: strong, bounded (and ,max-staleness-ms=N), session, prefix, eventual."),
+    flag(Member, "listen-consistency", Text, "", Acts,
+        "The same by listener, as URL=LEVEL,... with URLs of listen-client-urls."),
+    flag(Member, "identity-consistency", Text, "", Acts,
+        "The same by user, or by the common name in a client's certificate, as NAME=LEVEL,..."),
+    flag(Clustering, "region", Label, "", Acts,
+        "Region that this member stands in, such as eastus: a-z, 0-9 and -."),
+    flag(Clustering, "zone", Label, "", Acts,
+        "Zone of the region that this member stands in."),
     flag(Features, "disk-reserve-bytes", Number, "0", Acts,
         "Free bytes on the data disk that raise NOSPACE; 0 for 1/8 of it or 512 MiB, negative for none."),
     flag(Features, "auto-disarm-nospace", Bool, "false", Acts,

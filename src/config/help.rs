@@ -21,6 +21,9 @@ Usage:
   orrery certs --out DIR --host NAME...
     Make an authority and certificates for members and clients.
 
+  orrery region list | set-priorities | failover | offline | online | add | remove | configure
+    Where the leader is to be, and what happens when that region is lost.
+
   orrery snapshot save | status | restore FILE
     Save a member's state, look at what was saved, make a member of it or of what etcd left behind.
 

@@ -463,3 +463,14 @@ fn traces_are_sent_when_that_is_enabled() {
         );
     }
 }
+
+#[test]
+fn a_member_says_where_it_stands() {
+    let labels = |region: &str, zone: &str| Labels { region: region.into(), zone: zone.into() };
+    assert_eq!(config("").labels, labels("", ""));
+    assert_eq!(config("--region eastus").labels, labels("eastus", ""));
+    assert_eq!(config("--region=eastus --zone=1").labels, labels("eastus", "1"));
+    refuses("--zone=1", "--zone=1 is set without --region: a zone is a part of a region");
+    let words = r#"invalid value "EastUS" for flag -region: expected 1 to 63 of a-z, 0-9 and -"#;
+    refuses("--region=EastUS", words);
+}

@@ -2,6 +2,7 @@
 //! wrong.
 
 use super::{Features, duration, url};
+use crate::region;
 
 /// The kind of a flag's value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +29,8 @@ pub(crate) enum Kind {
     Choices(&'static [&'static str]),
     /// Features to switch, `Name=true,Name=false`.
     Gates,
+    /// The name of a region or a zone, or nothing.
+    Label,
     /// Needs no value and takes any: flags that etcd itself ignores.
     Anything,
 }
@@ -63,6 +66,8 @@ pub(crate) fn check(kind: Kind, value: &str) -> Result<(), String> {
             None => Ok(()),
         },
         Kind::Gates => Features::parse(value).map(drop).map_err(|error| error.to_string()),
+        Kind::Label if value.is_empty() || region::is_name(value) => Ok(()),
+        Kind::Label => Err(region::NAME_RULE.to_owned()),
     }
 }
 
@@ -80,6 +85,7 @@ pub(crate) fn same(kind: Kind, one: &str, other: &str) -> bool {
         | Kind::List
         | Kind::Choice(_)
         | Kind::Choices(_)
+        | Kind::Label
         | Kind::Anything => one == other,
     }
 }
@@ -192,6 +198,7 @@ mod tests {
         refuses(Kind::Count32, "x", words);
         refuses(Kind::Choice(&["new", "existing"]), "old", "invalid value");
         refuses(Kind::Choices(&["gone"]), "gone,foo", r#"invalid value "foo""#);
+        refuses(Kind::Label, "East US", "expected 1 to 63 of a-z, 0-9 and -");
         refuses(Kind::Urls, "x", "URL scheme must be http, https, unix, or unixs: x");
         refuses(Kind::Origins, "http://a:1,*", "URL scheme must be http, https, unix, or unixs: *");
     }

@@ -29,6 +29,8 @@ pub enum Warning {
     BcryptCost(u64),
     /// Parts of `--auth-token` that mean nothing.
     UnknownTokenOptions(Vec<String>),
+    /// Reads that say nothing may see less than all.
+    WeakReads(String),
 }
 
 impl Warning {
@@ -41,7 +43,7 @@ impl Warning {
         match self {
             Warning::FileLoaded(path) => path.clone(),
             Warning::UnknownKey(what) | Warning::UnknownVariable(what) => what.clone(),
-            Warning::TlsUnused(what) => what.clone(),
+            Warning::TlsUnused(what) | Warning::WeakReads(what) => what.clone(),
             Warning::NoEffect(flag) | Warning::Obsolete(flag) | Warning::AutoTlsUnused(flag) => {
                 format!("--{flag}")
             }
@@ -78,6 +80,10 @@ impl fmt::Display for Warning {
                 f.write_str("use default bcrypt cost instead of the invalid given cost")
             }
             Warning::UnknownTokenOptions(_) => f.write_str("unknown JWT options"),
+            Warning::WeakReads(_) => f.write_str(
+                "reads may be answered with what is no longer the newest; kube-apiserver needs \
+                 strong",
+            ),
         }
     }
 }

@@ -14,12 +14,13 @@ use crate::{
     grpc::{
         Limits,
         aside::{self, aside},
+        consistency::{Asked, Facts, Levels},
         gate::Admission,
         header::Header,
         metrics::Proposals,
         validate, who,
     },
-    node::{Credentials, Error, Freshness, Reader, Who, space::cost, spans},
+    node::{Credentials, Error, Fresh, Reader, Who, space::cost, spans},
     proto::etcdserverpb::{
         CompactionRequest, CompactionResponse, DeleteRangeRequest, DeleteRangeResponse, PutRequest,
         PutResponse, RangeRequest, RangeResponse, TxnRequest, TxnResponse, kv_server,
@@ -37,6 +38,7 @@ pub(crate) struct Kv {
     pub(crate) credentials: Credentials,
     pub(crate) admission: Admission,
     pub(crate) header: Header,
+    pub(crate) levels: Levels,
     pub(crate) limits: Limits,
 }
 
@@ -46,15 +48,18 @@ impl kv_server::Kv for Kv {
         &self,
         request: Request<RangeRequest>,
     ) -> Result<Response<RangeResponse>, Status> {
+        let asked = self.levels.of(&request, request.get_ref().serializable).await?;
         let (who, range) = (who::of(&request), request.into_inner());
-        if !range.serializable {
+        if !asked.is_local() {
             self.admission.voter_only()?;
         }
         validate::range(&range)?;
         let span = spans::of_range("range", &range);
-        let mut response = self.read(&who, range).instrument(span).await?;
+        let (mut response, facts) = self.read(&who, range, &asked).instrument(span).await?;
         self.header.fill(&mut response.header);
-        Ok(aside::answer(response))
+        let mut answer = aside::answer(response);
+        self.levels.tell(&asked, facts, answer.metadata_mut());
+        Ok(answer)
     }
 
     type RangeStreamStream = stream::Iter<Chunks>;
@@ -63,12 +68,16 @@ impl kv_server::Kv for Kv {
         &self,
         request: Request<RangeRequest>,
     ) -> Result<Response<Self::RangeStreamStream>, Status> {
+        let asked = self.levels.of(&request, request.get_ref().serializable).await?;
         let (who, range) = (who::of(&request), request.into_inner());
         validate::range_stream(&range)?;
         let span = spans::of_range("range_streaming", &range);
-        let mut response = self.read(&who, range).instrument(span).await?;
+        let (mut response, facts) = self.read(&who, range, &asked).instrument(span).await?;
         self.header.fill(&mut response.header);
-        Ok(Response::new(stream::iter(Chunks::new(response, self.limits.max_request_bytes))))
+        let chunks = Chunks::new(response, self.limits.max_request_bytes);
+        let mut answer = Response::new(stream::iter(chunks));
+        self.levels.tell(&asked, facts, answer.metadata_mut());
+        Ok(answer)
     }
 
     async fn put(&self, request: Request<PutRequest>) -> Result<Response<PutResponse>, Status> {
@@ -96,24 +105,29 @@ impl kv_server::Kv for Kv {
     }
 
     async fn txn(&self, request: Request<TxnRequest>) -> Result<Response<TxnResponse>, Status> {
+        // What may change something is always judged by the newest state.
+        let asked = match read_only::is_serializable(request.get_ref()) {
+            Some(serializable) => Some(self.levels.of(&request, serializable).await?),
+            None => None,
+        };
         let (who, txn) = (who::of(&request), request.into_inner());
         let cost = cost::txn(&txn);
         self.proposals.admit(cost).await?;
         validate::txn(&txn, &self.limits)?;
-        let mut response = match read_only::freshness(&txn) {
-            Some(freshness) => {
-                let span = spans::of_reading_txn(&txn);
-                self.read_txn(&who, txn, freshness).instrument(span).await?
-            }
-            None => {
-                validate::size(&txn, &self.limits)?;
-                self.proposals.check_alarm(cost).await?;
-                let caller = self.credentials.caller(&who).await?;
-                self.proposals.propose(&caller, txn).await?
-            }
+        let Some(asked) = asked else {
+            validate::size(&txn, &self.limits)?;
+            self.proposals.check_alarm(cost).await?;
+            let caller = self.credentials.caller(&who).await?;
+            let mut response = self.proposals.propose(&caller, txn).await?;
+            self.header.fill(&mut response.header);
+            return Ok(aside::answer(response));
         };
+        let span = spans::of_reading_txn(&txn);
+        let (mut response, facts) = self.read_txn(&who, txn, &asked).instrument(span).await?;
         self.header.fill(&mut response.header);
-        Ok(aside::answer(response))
+        let mut answer = aside::answer(response);
+        self.levels.tell(&asked, facts, answer.metadata_mut());
+        Ok(answer)
     }
 
     async fn compact(
@@ -133,16 +147,27 @@ impl kv_server::Kv for Kv {
 }
 
 impl Kv {
-    async fn read(&self, who: &Who, range: RangeRequest) -> Result<RangeResponse, Status> {
+    async fn read(
+        &self,
+        who: &Who,
+        range: RangeRequest,
+        asked: &Asked,
+    ) -> Result<(RangeResponse, Facts), Status> {
         let begun = Instant::now();
-        let read = self.read_fresh(who, range).await;
+        let read = self.read_fresh(who, range, asked).await;
+        METERS.reads.done(asked.level, read.is_ok());
         METERS.operations.requested(Operation::Range, read.is_ok(), begun.elapsed());
         read
     }
 
-    async fn read_fresh(&self, who: &Who, range: RangeRequest) -> Result<RangeResponse, Status> {
-        let freshness = if range.serializable { Freshness::Any } else { Freshness::Linearizable };
-        let view = self.reader.view(freshness).await?;
+    async fn read_fresh(
+        &self,
+        who: &Who,
+        range: RangeRequest,
+        asked: &Asked,
+    ) -> Result<(RangeResponse, Facts), Status> {
+        let Fresh { view, staleness } = asked.view(&self.reader).await?;
+        let facts = Facts { revision: view.keys().revision(), staleness };
         self.credentials.check(who, &view, |judge| judge.range(&range)).await?;
         let begun = Instant::now();
         let read = if range.range_end.is_empty() {
@@ -152,19 +177,21 @@ impl Kv {
         };
         METERS.keys.ranges.inc();
         METERS.operations.read(read.is_ok(), begun.elapsed());
-        read
+        read.map(|response| (response, facts))
     }
 
     async fn read_txn(
         &self,
         who: &Who,
         txn: TxnRequest,
-        freshness: Freshness,
-    ) -> Result<TxnResponse, Status> {
+        asked: &Asked,
+    ) -> Result<(TxnResponse, Facts), Status> {
         let begun = Instant::now();
-        let read = self.read_txn_fresh(who, txn, freshness).await;
+        let read = self.read_txn_fresh(who, txn, asked).await;
+        METERS.reads.done(asked.level, read.is_ok());
         METERS.operations.requested(Operation::ReadonlyTxn, read.is_ok(), begun.elapsed());
-        METERS.keys.ranges.inc_by(read.as_ref().map_or(0, |read| read.responses.len() as u64));
+        let ranges = read.as_ref().map_or(0, |(read, _)| read.responses.len() as u64);
+        METERS.keys.ranges.inc_by(ranges);
         read
     }
 
@@ -172,13 +199,16 @@ impl Kv {
         &self,
         who: &Who,
         txn: TxnRequest,
-        freshness: Freshness,
-    ) -> Result<TxnResponse, Status> {
-        let view = self.reader.view(freshness).await?;
+        asked: &Asked,
+    ) -> Result<(TxnResponse, Facts), Status> {
+        let Fresh { view, staleness } = asked.view(&self.reader).await?;
+        let facts = Facts { revision: view.keys().revision(), staleness };
         self.credentials.check(who, &view, |judge| judge.txn(&txn)).await?;
-        if read_only::is_short(&txn) {
-            return Ok(view.keys().txn(&txn).map_err(Error::from)?);
-        }
-        aside(move || view.keys().txn(&txn)).await
+        let read = if read_only::is_short(&txn) {
+            view.keys().txn(&txn).map_err(|error| Error::from(error).into())
+        } else {
+            aside(move || view.keys().txn(&txn)).await
+        };
+        read.map(|response| (response, facts))
     }
 }

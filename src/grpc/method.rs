@@ -83,6 +83,7 @@ const MAINTENANCE: &str = "etcdserverpb.Maintenance";
 const AUTH: &str = "etcdserverpb.Auth";
 const LOCK: &str = "v3lockpb.Lock";
 const ELECTION: &str = "v3electionpb.Election";
+const REGIONS: &str = "orrery.Regions";
 const HEALTH: &str = "grpc.health.v1.Health";
 
 pub(crate) const ALL: &[Method] = &[
@@ -138,6 +139,12 @@ pub(crate) const ALL: &[Method] = &[
     method(ELECTION, "Leader", Kind::Unary, Access::Judged),
     method(ELECTION, "Observe", Kind::ServerStream, Access::Judged),
     method(ELECTION, "Resign", Kind::Unary, Access::Judged),
+    Method { learner: Learner::Serves, ..method(REGIONS, "Show", Kind::Unary, USER) },
+    method(REGIONS, "SetPriorities", Kind::Unary, ROOT),
+    method(REGIONS, "Failover", Kind::Unary, ROOT),
+    method(REGIONS, "Offline", Kind::Unary, ROOT),
+    method(REGIONS, "Online", Kind::Unary, ROOT),
+    method(REGIONS, "Configure", Kind::Unary, ROOT),
     method(HEALTH, "Check", Kind::Unary, Access::Open),
     method(HEALTH, "Watch", Kind::ServerStream, Access::Open),
 ];
@@ -172,7 +179,7 @@ mod tests {
         };
         assert_eq!(of(Access::Open), ["Authenticate", "Check", "Watch"]);
         assert_eq!(of(Access::Needs(Standing::Anybody)), ["AuthStatus"]);
-        assert_eq!(of(USER), ["LeaseGrant", "LeaseRevoke", "LeaseTimeToLive", "Status"]);
+        assert_eq!(of(USER), ["LeaseGrant", "LeaseRevoke", "LeaseTimeToLive", "Status", "Show"]);
         assert_eq!(
             of(ROOT),
             [
@@ -187,6 +194,11 @@ mod tests {
                 "Snapshot",
                 "MoveLeader",
                 "Downgrade",
+                "SetPriorities",
+                "Failover",
+                "Offline",
+                "Online",
+                "Configure",
             ]
         );
         let of_keys = ["Range", "RangeStream", "Put", "DeleteRange", "Txn", "Watch"];

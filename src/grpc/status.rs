@@ -4,12 +4,15 @@
 //! so a failure that may have been applied must never look like one that was not.
 
 mod auth;
+mod region;
+
+use std::time::Duration;
 
 use tonic::{Code, Status};
 
 use crate::{
     cluster,
-    grpc::{gate::Refusal, queue::Refused, validate::Invalid},
+    grpc::{consistency::Wrong, gate::Refusal, queue::Refused, validate::Invalid},
     mvcc, node,
     state_machine::Rejection,
 };
@@ -18,7 +21,7 @@ impl From<node::Error> for Status {
     fn from(error: node::Error) -> Status {
         use node::Error;
         let (code, text) = match error {
-            Error::Rejected(rejection) => of_rejection(&rejection),
+            Error::Rejected(rejection) => return of_rejection(&rejection),
             Error::Mvcc(error) => of_mvcc(&error),
             Error::NoLeader => (Code::Unavailable, "etcdserver: no leader"),
             Error::LeaderChanged => (Code::Unavailable, "etcdserver: leader changed"),
@@ -37,6 +40,14 @@ impl From<node::Error> for Status {
             // etcd means ResourceExhausted, but what it sends carries no code.
             Error::TooManyRequests => (Code::Unknown, "etcdserver: too many requests"),
             Error::RequestTooLarge => REQUEST_TOO_LARGE,
+            Error::TooStale(age) => return too_stale(age),
+            Error::SessionNotAvailable { asked, newest } => {
+                let text = format!(
+                    "etcdserver: read session not available: revision {asked} was asked for, and \
+                     this member is at {newest}"
+                );
+                return Status::new(Code::Unavailable, text);
+            }
             Error::Stopped => STOPPED,
             Error::Unhealthy => (Code::Unavailable, "etcdserver: unhealthy cluster"),
             Error::NotLeader => (Code::FailedPrecondition, "etcdserver: not leader"),
@@ -79,8 +90,17 @@ const COMPACTED: (Code, &str) =
 const FUTURE_REVISION: (Code, &str) =
     (Code::OutOfRange, "etcdserver: mvcc: required revision is a future revision");
 
-fn of_rejection(rejection: &Rejection) -> (Code, &'static str) {
-    match rejection {
+/// Another member may be fresher, so the client may ask there.
+fn too_stale(age: Option<Duration>) -> Status {
+    let why = match age {
+        Some(age) => format!("this member's state may be {} ms old", age.as_millis()),
+        None => "this member does not know how old its state is".to_owned(),
+    };
+    Status::new(Code::Unavailable, format!("etcdserver: bounded read not available: {why}"))
+}
+
+fn of_rejection(rejection: &Rejection) -> Status {
+    let (code, text) = match rejection {
         Rejection::KeyNotFound => KEY_NOT_FOUND,
         Rejection::Compacted(_) => COMPACTED,
         Rejection::FutureRevision(_) => FUTURE_REVISION,
@@ -91,11 +111,15 @@ fn of_rejection(rejection: &Rejection) -> (Code, &'static str) {
         Rejection::NoSpace => NO_SPACE,
         Rejection::Corrupt => (Code::DataLoss, "etcdserver: corrupt cluster"),
         Rejection::Auth(rejection) => auth::of_rejection(*rejection),
+        Rejection::Region(rejection) => {
+            return Status::new(region::code(rejection), rejection.to_string());
+        }
         Rejection::Malformed(what) => {
             tracing::error!(what, "a command that makes no sense came through the checks");
             (Code::Internal, "etcdserver: malformed command")
         }
-    }
+    };
+    Status::new(code, text)
 }
 
 fn of_cluster(rejection: &cluster::Rejection) -> (Code, &'static str) {
@@ -213,6 +237,24 @@ impl From<Refusal> for Status {
             }
         };
         Status::new(code, text)
+    }
+}
+
+/// None of them is etcd's, whose clients say nothing of consistency.
+impl From<Wrong> for Status {
+    fn from(wrong: Wrong) -> Status {
+        let code = match wrong {
+            Wrong::NotText(_)
+            | Wrong::NotALevel { .. }
+            | Wrong::NotANumber { .. }
+            | Wrong::NotAToken { .. }
+            | Wrong::SaidTwice(_)
+            | Wrong::NoBound
+            | Wrong::BoundOf(_)
+            | Wrong::Exceeds { .. } => Code::InvalidArgument,
+            Wrong::OtherCluster | Wrong::OtherEpoch => Code::FailedPrecondition,
+        };
+        Status::new(code, format!("etcdserver: {wrong}"))
     }
 }
 

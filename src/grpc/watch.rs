@@ -20,8 +20,8 @@ use tokio::time::{self, Instant, Interval, MissedTickBehavior};
 use tonic::{Request, Response, Status, Streaming, async_trait};
 
 use crate::{
-    grpc::{Limits, header::Header, status, who},
-    node::{self, Credentials, Node, WatchHub, WatchSession, Who},
+    grpc::{Limits, consistency::Levels, header::Header, status, who},
+    node::{self, Credentials, Node, Reader, WatchHub, WatchSession, Who},
     proto::etcdserverpb::{
         ResponseHeader, WatchCreateRequest, WatchRequest, WatchResponse,
         watch_request::RequestUnion,
@@ -40,7 +40,9 @@ const PROGRESS_SPREAD: u32 = 16;
 #[derive(Clone)]
 pub(crate) struct Watch {
     hub: WatchHub,
+    reader: Reader,
     header: Header,
+    levels: Levels,
     credentials: Credentials,
     /// Responses to clients that take fragments stay below.
     response_bytes_max: usize,
@@ -52,13 +54,15 @@ pub(crate) struct Watch {
 /// for it are told how far they have come.
 pub(crate) fn service(
     node: &Node,
-    header: &Header,
+    (header, levels): (&Header, &Levels),
     limits: Limits,
     progress_interval: Duration,
 ) -> WatchServer<Watch> {
     let watch = Watch {
         hub: node.watch.clone(),
+        reader: node.reader.clone(),
         header: header.clone(),
+        levels: levels.clone(),
         credentials: node.credentials.clone(),
         response_bytes_max: limits.message_bytes_max(),
         progress_interval: progress_interval.max(PROGRESS_INTERVAL_MIN),
@@ -75,6 +79,8 @@ impl watch_server::Watch for Watch {
         &self,
         request: Request<Streaming<WatchRequest>>,
     ) -> Result<Response<Self::WatchStream>, Status> {
+        // What is watched from now on begins with a state as fresh as the client asks for.
+        self.levels.of_stream(&request).await?.reach(&self.reader).await?;
         let session = self.hub.open(self.response_bytes_max);
         let opened = self.opened.fetch_add(1, Ordering::Relaxed);
         let interval = interval(self.progress_interval, opened);

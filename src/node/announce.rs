@@ -18,6 +18,7 @@ use crate::{
         replies::Replies,
     },
     raft::{Content, Notice},
+    region::{self, Account},
     state_machine::{Reply, View},
     storage::Storage,
 };
@@ -28,6 +29,7 @@ pub(crate) struct Announcer {
     pub(crate) storage: Storage,
     pub(crate) replies: Replies,
     pub(crate) members: watch::Sender<Arc<Members>>,
+    pub(crate) account: watch::Sender<Option<Arc<Account>>>,
     pub(crate) alarms: watch::Sender<Arc<Alarms>>,
     pub(crate) compactions: Compactions,
     /// Set once Raft runs; nothing is kept before.
@@ -110,6 +112,10 @@ impl Announcer {
         match Members::read(&self.storage.snapshot()) {
             Ok(members) => drop(self.members.send_replace(Arc::new(members))),
             Err(error) => error!(%error, "could not read the membership list"),
+        }
+        match region::table::read(&self.storage.snapshot()) {
+            Ok(account) => drop(self.account.send_replace(account.map(Arc::new))),
+            Err(error) => error!(%error, "could not read the account of regions"),
         }
     }
 }

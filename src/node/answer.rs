@@ -6,10 +6,11 @@ use bytes::Bytes;
 use tokio::sync::Semaphore;
 
 use crate::{
-    node::{corruption, hashes::Hashes, keeper::LeaseKeeper},
+    node::{corruption, hashes::Hashes, keeper::LeaseKeeper, placement::Placement},
     proto::peer::{
-        LeaseOrderReply, LeaseRenewReply, LeaseTimeToLiveReply, MemberPromoteReply, NotLeader,
-        Propose, ProposeReply, ReadIndexReply, Trace, Versions, reply::Reply, request::Request,
+        CampaignReply, LeaseOrderReply, LeaseRenewReply, LeaseTimeToLiveReply, MemberPromoteReply,
+        MembersSeenReply, NotLeader, Propose, ProposeReply, ReadIndexReply, Trace, Versions,
+        reply::Reply, request::Request,
     },
     raft::{ProposeError, Raft, ReadError},
     types::{LeaseId, MemberId, TraceContext},
@@ -29,15 +30,22 @@ pub(crate) struct Answers {
     raft: Raft,
     keeper: LeaseKeeper,
     hashes: Hashes,
+    placement: Placement,
     proposed: Arc<Semaphore>,
     /// The version of etcd that this program stands in for.
     server: Arc<str>,
 }
 
 impl Answers {
-    pub(crate) fn new(raft: Raft, keeper: LeaseKeeper, hashes: Hashes, server: &str) -> Answers {
+    pub(crate) fn new(
+        raft: Raft,
+        keeper: LeaseKeeper,
+        hashes: Hashes,
+        placement: Placement,
+        server: &str,
+    ) -> Answers {
         let proposed = Arc::new(Semaphore::new(BYTES_PROPOSED_MAX));
-        Answers { raft, keeper, hashes, proposed, server: server.into() }
+        Answers { raft, keeper, hashes, placement, proposed, server: server.into() }
     }
 
     pub(crate) async fn answer(&self, request: Request) -> Reply {
@@ -71,6 +79,17 @@ impl Answers {
                     Some(ready) => Reply::MemberPromote(MemberPromoteReply { ready }),
                     None => not_leader,
                 }
+            }
+            Request::RegionLead(ask) => match self.placement.lead_from(&ask.region).await {
+                Some(reply) => Reply::RegionLead(reply),
+                None => not_leader,
+            },
+            Request::MembersSeen(_) => match self.placement.members_seen() {
+                Some(members) => Reply::MembersSeen(MembersSeenReply { members }),
+                None => not_leader,
+            },
+            Request::Campaign(_) => {
+                Reply::Campaign(CampaignReply { leads: self.placement.campaign().await })
             }
             Request::Versions(_) => Reply::Versions(Versions { server: self.server.to_string() }),
         }

@@ -72,7 +72,7 @@ pub(crate) async fn reconcile_members(
             Some(Step::AddLearner(id)) => raft.add_learner(id).await,
             Some(Step::Promote(id)) => raft.add_voter(id).await,
             // Whoever takes over removes this member, and nobody waits for an election.
-            Some(Step::Remove(id)) if id == raft.id() && hand_over(&raft, election).await => {
+            Some(Step::Remove(id)) if id == raft.id() && hand_over(&raft, None, election).await => {
                 continue;
             }
             Some(Step::Remove(id)) => raft.remove(id).await,
@@ -85,9 +85,9 @@ pub(crate) async fn reconcile_members(
     }
 }
 
-/// Whether another member leads now.
-pub(crate) async fn hand_over(raft: &Raft, election: Duration) -> bool {
-    let Some(successor) = raft.successor() else { return false };
+/// Whether another member leads now, preferably this one.
+pub(crate) async fn hand_over(raft: &Raft, to: Option<MemberId>, election: Duration) -> bool {
+    let Some(successor) = to.or_else(|| raft.successor()) else { return false };
     match raft.transfer_leader(successor, election).await {
         Ok(()) => info!(to = %successor, "handed leadership over"),
         Err(error) => {

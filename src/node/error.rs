@@ -1,6 +1,8 @@
 //! Why a member could not answer: local trouble, as opposed to a deterministic rejection.
 
-use crate::{mvcc, state_machine::Rejection, storage};
+use std::time::Duration;
+
+use crate::{mvcc, state_machine::Rejection, storage, types::Revision};
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
@@ -30,6 +32,12 @@ pub enum Error {
     /// The command is larger than `max-request-bytes`.
     #[error("request is too large")]
     RequestTooLarge,
+    /// This member did not become fresh enough in time. How old its state may be, if it knows.
+    #[error("the state may be too old: {0:?}")]
+    TooStale(Option<Duration>),
+    /// This member has not come as far as the caller has seen elsewhere.
+    #[error("revision {asked} was asked for, and {newest} is the newest here")]
+    SessionNotAvailable { asked: Revision, newest: Revision },
     #[error("the member is stopping")]
     Stopped,
     /// Too few members are connected for a change of membership.

@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use tracing::{debug, warn};
 
 use crate::{
-    cluster::Members,
+    cluster::{Labels, Members},
     node::{Node, Options},
     proto::{
         command::{Bootstrap, MemberPublish, command::Operation},
@@ -23,6 +23,7 @@ pub(crate) struct Introduction {
     founders: Vec<Member>,
     name: String,
     client_urls: Vec<String>,
+    labels: Labels,
     incarnation: u64,
 }
 
@@ -32,6 +33,7 @@ impl Introduction {
             founders,
             name: options.name.clone(),
             client_urls: options.client_urls.clone(),
+            labels: options.labels.clone(),
             incarnation: options.incarnation,
         }
     }
@@ -40,14 +42,15 @@ impl Introduction {
 /// How long to wait before trying again what the cluster did not take.
 const INTRODUCE_RETRY: Duration = Duration::from_millis(100);
 
-/// Founds the cluster if it is new, and makes this member's name and client URLs known to it.
+/// Founds the cluster if it is new, and makes this member known to it: its name, its client URLs,
+/// where it stands.
 pub(crate) async fn introduce(
     node: Node,
     raft: Raft,
     mut members: watch::Receiver<Arc<Members>>,
     introduction: Introduction,
 ) {
-    let Introduction { founders, name, client_urls, incarnation } = introduction;
+    let Introduction { founders, name, client_urls, labels, incarnation } = introduction;
     if !founders.is_empty() {
         let ids: Vec<MemberId> = founders.iter().map(|member| MemberId(member.id)).collect();
         if raft.initialize(&ids).await.is_err() {
@@ -69,13 +72,15 @@ pub(crate) async fn introduce(
             Some(row)
                 if row.member.name != name
                     || row.member.client_ur_ls != client_urls
-                    || row.incarnation != Some(incarnation) =>
+                    || row.incarnation != Some(incarnation)
+                    || *known.labels(id) != labels =>
             {
                 Operation::MemberPublish(MemberPublish {
                     id: id.0,
                     name: name.clone(),
                     client_urls: client_urls.clone(),
                     incarnation,
+                    labels: Some(labels.clone()),
                 })
             }
             // Nothing to say, or nothing is known of this member yet: what comes will tell.

@@ -13,12 +13,12 @@ use tracing::warn;
 
 use crate::{
     cluster::Members,
-    node::{Ended, VersionPage, answer::Answers, spans},
+    node::{Ended, Options, VersionPage, answer::Answers, spans},
     proto::{etcdserverpb::Member, peer},
     raft::{
-        Incoming,
+        Incoming, PAYLOAD_BYTES_MAX,
         message::{AppendReply, Failed, Reply, Request, SnapshotReply, SnapshotStart},
-        peers::{AppendRequests, Gate, Handler, Refusal, SnapshotChunks},
+        peers::{self, AppendRequests, Gate, Handler, Refusal, SnapshotChunks},
     },
     types::MemberId,
 };
@@ -142,6 +142,30 @@ impl Handler for MemberHandler {
     fn members(&self) -> Vec<Member> {
         self.members.borrow().rows.iter().map(|row| row.member.clone()).collect()
     }
+}
+
+/// How a member connects to others.
+pub(crate) fn connections(options: &Options, gate: Arc<MembersGate>) -> peers::Options {
+    peers::Options {
+        identity: peers::Identity {
+            cluster: options.identity.cluster,
+            member: options.identity.member,
+            incarnation: options.incarnation,
+            group: options.log.group,
+        },
+        network: options.network.clone(),
+        tls: options.peer_tls.clone(),
+        gate,
+        dead_after: options.timing.election,
+        payload_bytes_max: payload_bytes_max(options.limits.request_bytes),
+        seed: options.seed,
+    }
+}
+
+/// A batch of entries may hold as many bytes as one read of the log gives, or one request of the
+/// largest size.
+fn payload_bytes_max(request_bytes: usize) -> usize {
+    PAYLOAD_BYTES_MAX.max(request_bytes.saturating_mul(2))
 }
 
 #[cfg(test)]

@@ -78,6 +78,7 @@ fn name(operation: &Operation) -> &'static str {
         Operation::ClusterVersionSet(_) => "cluster_version_set",
         Operation::DowngradeSet(_) => "downgrade_set",
         Operation::ForceNewCluster(_) => "force_new_cluster",
+        Operation::AccountSet(_) => "account_set",
     }
 }
 
@@ -192,7 +193,10 @@ pub(super) fn of_answer(request: &mut Request) -> Vec<Span> {
         | Request::MemberPromote(_)
         | Request::LeaseOrder(_)
         | Request::Versions(_)
-        | Request::HashKv(_) => Vec::new(),
+        | Request::HashKv(_)
+        | Request::RegionLead(_)
+        | Request::MembersSeen(_)
+        | Request::Campaign(_) => Vec::new(),
     }
 }
 

@@ -12,11 +12,11 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{info, warn};
 
 use crate::{
-    cluster::Members,
+    cluster::{Labels, Members},
     log::{self, Log, Meter, Writer},
     node::{
         CorruptionRules, Identity, Leases, Limits, Membership, MembershipRules, Node, Proposer,
-        Reader, Saver, Space, SpaceRules, StatusHandle, Tuning,
+        Reader, Regions, Saver, Space, SpaceRules, StatusHandle, Tuning,
         answer::Answers,
         ask::Leader,
         background,
@@ -25,14 +25,15 @@ use crate::{
         introduce::{Introduction, address_members, introduce, set_addresses},
         keeper::LeaseKeeper,
         metered_files::MeteredFiles,
-        peers::{MemberHandler, MembersGate},
+        peers::{MemberHandler, MembersGate, connections},
+        placement::Placement,
         replies::Replies,
         told::Told,
         versions::{Downgrades, VersionKeeper},
     },
     proto::{command::ForceNewCluster, etcdserverpb::Member},
     raft::{
-        self, PAYLOAD_BYTES_MAX, Parts, Peers, Raft, Retention, StartError, Timing, Workers,
+        self, Parts, Peers, Raft, Retention, StartError, Timing, Workers,
         network::{Network, PeerUrl, Tls},
         peers,
     },
@@ -52,6 +53,8 @@ pub struct Options {
     pub epoch: u64,
     pub name: String,
     pub client_urls: Vec<String>,
+    /// Where the member stands.
+    pub labels: Labels,
     /// The founding members, this one included; empty when the member joins a cluster that exists.
     pub founders: Vec<Member>,
     pub timing: Timing,
@@ -92,6 +95,7 @@ pub struct Running {
     /// Told by others that there is no place for this member.
     refused: watch::Receiver<Option<Ended>>,
     replies: Replies,
+    placement: Placement,
     incarnation: u64,
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -166,6 +170,7 @@ impl Running {
             address_members(peers.clone(), members.clone(), raft.participants()).boxed(),
             introduce(handles.node.clone(), raft.clone(), members.clone(), introduction).boxed(),
             handles.versions.run().boxed(),
+            handles.placement.clone().keep(handles.node.proposer.clone()).boxed(),
             handles.node.space.clone().watch(raft.clone()).boxed(),
             watchman.run(raft.clone()).boxed(),
         ]);
@@ -176,6 +181,7 @@ impl Running {
             members,
             refused,
             replies,
+            placement: handles.placement,
             incarnation: options.incarnation,
             tasks,
             stop,
@@ -222,7 +228,8 @@ impl Running {
     /// Hands leadership over if this member has it, so that the cluster need not wait for an
     /// election.
     pub async fn hand_over(&self) {
-        background::hand_over(&self.raft, self.timing.election).await;
+        let to = self.placement.successor();
+        background::hand_over(&self.raft, to, self.timing.election).await;
     }
 
     /// Ends everything. Leadership should have been handed over before.
@@ -352,6 +359,7 @@ struct Handles {
     node: Node,
     keeper: LeaseKeeper,
     answers: Answers,
+    placement: Placement,
     versions: VersionKeeper,
     proposing: BoxFuture<'static, ()>,
     reading: BoxFuture<'static, ()>,
@@ -368,15 +376,21 @@ impl Handles {
     ) -> Handles {
         let timeout = options.limits.timeout;
         let keeper = LeaseKeeper::new(raft.clone());
-        let answers =
-            Answers::new(raft.clone(), keeper.clone(), told.hashes.clone(), &options.version);
+        let placement = Placement::new(options, raft, told);
+        let answers = Answers::new(
+            raft.clone(),
+            keeper.clone(),
+            told.hashes.clone(),
+            placement.clone(),
+            &options.version,
+        );
         let leader = Leader::new(raft.clone(), answers.clone());
         let (proposer, proposing) =
             Proposer::new(raft.clone(), leader.clone(), replies, options.limits, options.seed);
         let (reader, reading) = Reader::new(
             raft.clone(),
             leader.clone(),
-            storage.clone(),
+            (storage.clone(), watch.clone()),
             (told.compactions.clone(), told.hashes.clone()),
             timeout,
         );
@@ -390,22 +404,17 @@ impl Handles {
             rules: options.rules.clone(),
             timeout,
         };
-        let versions = VersionKeeper {
-            raft: raft.clone(),
-            proposer: proposer.clone(),
-            members: told.members.clone(),
-            identity: options.identity,
-            server: options.version.clone(),
-            downgrade_check: options.downgrade_check,
-        };
+        let versions = versions(options, raft, told, &proposer);
         let downgrades = Downgrades { proposer: proposer.clone(), reader: reader.clone() };
         let space = space(options, storage, told, (&proposer, &reader));
         let node = Node {
             identity: options.identity,
+            labels: options.labels.clone(),
             proposer,
             reader: reader.clone(),
             watch,
             leases: Leases::new(raft.clone(), leader, reader, timeout),
+            regions: Regions { membership: membership.clone(), placement: placement.clone() },
             membership,
             downgrades,
             saver: Saver::new(storage.clone(), options.state_dir.clone()),
@@ -420,7 +429,18 @@ impl Handles {
             credentials,
         };
         let (proposing, reading) = (proposing.boxed(), reading.boxed());
-        Handles { node, keeper, answers, versions, proposing, reading }
+        Handles { node, keeper, answers, placement, versions, proposing, reading }
+    }
+}
+
+fn versions(options: &Options, raft: &Raft, told: &Told, proposer: &Proposer) -> VersionKeeper {
+    VersionKeeper {
+        raft: raft.clone(),
+        proposer: proposer.clone(),
+        members: told.members.clone(),
+        identity: options.identity,
+        server: options.version.clone(),
+        downgrade_check: options.downgrade_check,
     }
 }
 
@@ -459,23 +479,6 @@ fn credentials(
     })
 }
 
-fn connections(options: &Options, gate: Arc<MembersGate>) -> peers::Options {
-    peers::Options {
-        identity: peers::Identity {
-            cluster: options.identity.cluster,
-            member: options.identity.member,
-            incarnation: options.incarnation,
-            group: options.log.group,
-        },
-        network: options.network.clone(),
-        tls: options.peer_tls.clone(),
-        gate,
-        dead_after: options.timing.election,
-        payload_bytes_max: payload_bytes_max(options.limits.request_bytes),
-        seed: options.seed,
-    }
-}
-
 async fn open_ports(peers: &Peers, urls: &[PeerUrl]) -> Result<Vec<peers::Bound>, StartError> {
     let mut ports = Vec::new();
     for url in urls {
@@ -483,10 +486,4 @@ async fn open_ports(peers: &Peers, urls: &[PeerUrl]) -> Result<Vec<peers::Bound>
         ports.push(bound.map_err(|error| StartError::Bind { url: url.to_string(), error })?);
     }
     Ok(ports)
-}
-
-/// A batch of entries may hold as many bytes as one read of the log gives, or one request of the
-/// largest size.
-fn payload_bytes_max(request_bytes: usize) -> usize {
-    PAYLOAD_BYTES_MAX.max(request_bytes.saturating_mul(2))
 }

@@ -6,7 +6,7 @@ use tokio::sync::watch;
 
 use crate::{
     alarm::Alarms,
-    cluster::{Members, Versions},
+    cluster::{Labels, Members, Versions},
     node::Identity,
     raft::{Leadership, Raft},
     storage::{Sizes, Storage},
@@ -71,9 +71,20 @@ impl StatusHandle {
         self.storage.open_snapshots()
     }
 
+    /// Which history of the cluster this is: revisions of another one mean nothing here. There is
+    /// one so far, as no recovery gives up what was acknowledged.
+    pub fn epoch(&self) -> u64 {
+        0
+    }
+
     /// What the members have agreed on, as far as this one has applied it.
     pub fn versions(&self) -> Versions {
         self.members.borrow().versions
+    }
+
+    /// Where a member stands, as far as this one has applied what it said.
+    pub fn labels(&self, of: MemberId) -> Labels {
+        self.members.borrow().labels(of).clone()
     }
 
     /// The alarms that are active as far as this member knows.

@@ -12,6 +12,7 @@ use crate::{
         Options, announce::Announcer, compaction::Compactions, credentials::Tokens, hashes::Hashes,
         keeper::LeaseKeeper, replies::Replies,
     },
+    region::{self, Account},
     state_machine::InForce,
     storage::{self, Storage},
 };
@@ -32,6 +33,7 @@ impl Authority {
 /// What the apply thread tells.
 pub(crate) struct Told {
     pub(crate) members: watch::Receiver<Arc<Members>>,
+    pub(crate) account: watch::Receiver<Option<Arc<Account>>>,
     pub(crate) alarms: watch::Receiver<Arc<Alarms>>,
     pub(crate) compactions: Compactions,
     pub(crate) hashes: Hashes,
@@ -48,6 +50,8 @@ impl Told {
     ) -> Result<(Told, Announcer), storage::Error> {
         let snapshot = storage.snapshot();
         let (members, members_now) = watch::channel(Arc::new(Members::read(&snapshot)?));
+        let account = region::table::read(&snapshot)?.map(Arc::new);
+        let (account, account_now) = watch::channel(account);
         let (alarms, alarms_now) = watch::channel(Arc::new(Alarms::read(&snapshot)?));
         let compactions = Compactions::new(Head::read(&snapshot)?.floor, options.tuning);
         let hashes = Hashes::new(storage.clone(), compactions.clone());
@@ -57,14 +61,21 @@ impl Told {
             storage: storage.clone(),
             replies: replies.clone(),
             members,
+            account,
             alarms,
             compactions: compactions.clone(),
             keeper: keeper.clone(),
             election: options.timing.election,
             tokens: authority.tokens.clone(),
         };
-        let told =
-            Told { members: members_now, alarms: alarms_now, compactions, hashes, authority };
+        let told = Told {
+            members: members_now,
+            account: account_now,
+            alarms: alarms_now,
+            compactions,
+            hashes,
+            authority,
+        };
         Ok((told, announcer))
     }
 }

@@ -75,7 +75,8 @@ pub(crate) fn operation(asked: &Asked) -> Option<Operation> {
         | Asked::MemberRemove(_)
         | Asked::MemberUpdate(_)
         | Asked::MemberPromote(_)
-        | Asked::ForceNewCluster(_) => None,
+        | Asked::ForceNewCluster(_)
+        | Asked::AccountSet(_) => None,
     }
 }
 

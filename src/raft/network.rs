@@ -1,6 +1,9 @@
 //! Streams between members: TCP or Unix sockets of this machine, or whatever a simulation puts
 //! there.
 
+mod proxied;
+mod proxies;
+
 use std::{
     fmt, io,
     net::{IpAddr, SocketAddr},
@@ -16,6 +19,9 @@ use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream},
 };
+
+pub use proxied::Proxied;
+pub use proxies::Proxies;
 
 /// Where a member listens for others.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -106,6 +112,11 @@ pub type Stream = Box<dyn Connection>;
 /// Makes streams. [`Sockets`] is the real one; the simulation has its own.
 pub trait Network: Send + Sync {
     fn dial<'a>(&'a self, address: &'a Address) -> BoxFuture<'a, io::Result<Stream>>;
+
+    /// The same by the whole URL, whose scheme may say by which way.
+    fn dial_url<'a>(&'a self, url: &'a PeerUrl) -> BoxFuture<'a, io::Result<Stream>> {
+        self.dial(&url.address)
+    }
 
     fn bind<'a>(&'a self, address: &'a Address) -> BoxFuture<'a, io::Result<Box<dyn Listener>>>;
 }

@@ -10,6 +10,7 @@ use super::{
     Leadership, OpenRaft, Outlet, Raft, Retention, Shared, Timing,
     applied::Applied,
     apply::{Applier, Gaps, open_position},
+    campaign::Candidacy,
     config::openraft_config,
     incoming::Incoming,
     leadership::Heard,
@@ -140,6 +141,7 @@ impl Raft {
             applied,
             peers,
             snapshots_sent,
+            candidacy: Candidacy::default(),
             timing: parts.timing,
         };
         let raft = Raft(Arc::new(shared));
@@ -186,7 +188,7 @@ impl FirstElection {
         }
         tokio::time::sleep(self.after).await;
         let leads = raft.0.leader.borrow().is_some();
-        if self.heard.last().is_none() && !leads && raft.is_voter() {
+        if self.heard.last().is_none() && !leads && raft.is_voter() && raft.may_campaign() {
             // An error is Raft's end, which is announced elsewhere.
             let _ = raft.0.open.trigger().elect(true).await;
         }

@@ -48,13 +48,15 @@ impl Raft {
         // Who asks may only have been faster.
         let gone = timeout(self.0.timing.heartbeat, gone).await.is_ok();
         let held = held_vote(&self.0.metrics.borrow_watched());
-        VacancyReply { vacant: gone && held == request.vote, last: self.last_entry() }
+        // One that may not lead stands in nobody's way.
+        let last = self.last_entry().filter(|_| self.may_campaign());
+        VacancyReply { vacant: gone && held == request.vote, last }
     }
 
     /// Campaigns if the others agree that this member should.
     async fn succeed(&self, vote: Vote) {
         let voters = self.voters();
-        if self.is_joint() || !voters.contains(&self.id()) {
+        if self.is_joint() || !voters.contains(&self.id()) || !self.may_campaign() {
             return;
         }
         let others = voters.iter().copied();

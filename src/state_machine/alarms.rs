@@ -61,6 +61,7 @@ fn effect(operation: &Operation) -> Effect {
         | Operation::ClusterVersionSet(_)
         | Operation::DowngradeSet(_)
         | Operation::ForceNewCluster(_)
+        | Operation::AccountSet(_)
         | Operation::AuthEnable(_)
         | Operation::AuthDisable(_)
         | Operation::Authenticate(_)

@@ -8,7 +8,7 @@ use super::{
     auth::Authority,
     keys, leases, members,
     permission::{self, Judge},
-    txn, versions,
+    regions, txn, versions,
 };
 use crate::{
     alarm::Alarms,
@@ -116,6 +116,7 @@ fn carry_out(
         Operation::ClusterVersionSet(request) => versions::set(batch, &request),
         Operation::DowngradeSet(request) => versions::set_downgrade(batch, &request),
         Operation::ForceNewCluster(request) => members::force_new_cluster(batch, request),
+        Operation::AccountSet(request) => regions::set(batch, &request),
         Operation::AuthEnable(_) => authority.enable(batch),
         Operation::AuthDisable(_) => authority.disable(batch),
         Operation::Authenticate(request) => authority.give_token(batch, id.index, request),

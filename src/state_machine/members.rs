@@ -70,13 +70,19 @@ pub(super) fn promote(
 /// A member does this at each start, so it mostly changes nothing.
 pub(super) fn publish(batch: &mut Batch<'_>, request: MemberPublish) -> Result<Effects, Failure> {
     let members = read(batch)?;
-    let before = members.check_publish(MemberId(request.id), request.incarnation)?;
+    let id = MemberId(request.id);
+    let before = members.check_publish(id, request.incarnation)?;
+    let labels = request.labels.unwrap_or_default();
     let mut row = before.clone();
     row.member.name = request.name;
     row.member.client_ur_ls = request.client_urls;
     row.incarnation = Some(request.incarnation);
-    let members_changed = row != *before;
+    let moved = labels != *members.labels(id);
+    let members_changed = row != *before || moved;
     table::put(batch, &row);
+    if moved {
+        table::put_labels(batch, id, &labels);
+    }
     Ok(Effects { members_changed, ..Effects::done() })
 }
 

@@ -67,6 +67,7 @@ impl<'a> Judge<'a> {
             | Operation::ClusterVersionSet(_)
             | Operation::DowngradeSet(_)
             | Operation::ForceNewCluster(_)
+            | Operation::AccountSet(_)
             | Operation::LeaseCheckpoint(_)
             | Operation::Bootstrap(_)
             | Operation::MemberAdd(_)

@@ -2,6 +2,7 @@
 //! `tests/state_properties.rs`.
 
 mod auth;
+mod regions;
 
 use bytes::Bytes;
 
@@ -408,8 +409,8 @@ fn members_come_start_vote_move_and_go() {
 
     let publish = |incarnation| {
         let client_urls = vec!["http://c".into()];
-        let name = "two".into();
-        Operation::MemberPublish(MemberPublish { id: 2, name, client_urls, incarnation })
+        let (name, labels) = ("two".into(), None);
+        Operation::MemberPublish(MemberPublish { id: 2, name, client_urls, incarnation, labels })
     };
     assert!(machine.apply(publish(77)).members_changed);
     assert!(!machine.apply(publish(77)).members_changed);

@@ -10,6 +10,7 @@ use crate::{
     lease::{self, Lease},
     mvcc,
     proto::authpb::{Role, User},
+    region::{self, Account},
     storage::{self, Snapshot},
     types::LeaseId,
 };
@@ -44,6 +45,11 @@ impl View {
 
     pub fn members(&self) -> Result<Members, storage::Error> {
         Members::read(self.keys.snapshot())
+    }
+
+    /// The account of regions, if there is one.
+    pub fn account(&self) -> Result<Option<Account>, storage::Error> {
+        region::table::read(self.keys.snapshot())
     }
 
     pub fn alarms(&self) -> Result<Alarms, storage::Error> {

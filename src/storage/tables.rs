@@ -39,11 +39,13 @@ pub enum Table {
     Roles = 8,
     /// Key: kind of alarm (u32), member id (u64). Value: empty.
     Alarms = 9,
+    /// Key: member id (u64). Value: `orrery.Labels`; no row for a member without.
+    MemberLabels = 10,
 }
 
 impl Table {
     /// Every table with its name in messages.
-    pub const ALL: [(Table, &str); 10] = [
+    pub const ALL: [(Table, &str); 11] = [
         (Table::Meta, "meta"),
         (Table::Revisions, "revisions"),
         (Table::Versions, "versions"),
@@ -54,6 +56,7 @@ impl Table {
         (Table::Users, "users"),
         (Table::Roles, "roles"),
         (Table::Alarms, "alarms"),
+        (Table::MemberLabels, "labels of members"),
     ];
 
     pub fn name(self) -> &'static str {
@@ -98,6 +101,8 @@ pub enum MetaKey {
     ClusterVersion = 7,
     /// The version that the cluster is to go back to, as text; no row when it is to go nowhere.
     Downgrade = 8,
+    /// The account of regions, an `orrery.Account`, once there is one.
+    Account = 9,
 }
 
 impl MetaKey {

@@ -6,6 +6,7 @@
 
 mod operations;
 mod peers;
+mod reads;
 
 use std::{sync::LazyLock, time::Duration};
 
@@ -18,6 +19,7 @@ pub use self::{operations::Operation, peers::Peer};
 use self::{
     operations::Operations,
     peers::{Peers, Snapshots},
+    reads::Reads,
 };
 use super::Histogram;
 
@@ -224,23 +226,6 @@ impl Leases {
             "Leases that ran out while this member led", self.expired.clone());
         registry.register("etcd_debugging_lease_ttl_total",
             "Seconds that leases were granted for", self.ttl.clone());
-    }
-}
-
-/// Reads that ask the leader how far they must see.
-#[derive(Default)]
-pub struct Reads {
-    pub slow_rounds: Counter,
-    pub failed_rounds: Counter,
-}
-
-impl Reads {
-    #[rustfmt::skip] // a table
-    fn register(&self, registry: &mut Registry) {
-        registry.register("etcd_server_slow_read_indexes",
-            "Read indexes that did not come in time", self.slow_rounds.clone());
-        registry.register("etcd_server_read_indexes_failed",
-            "Read indexes that could not be asked for", self.failed_rounds.clone());
     }
 }
 

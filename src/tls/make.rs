@@ -81,7 +81,22 @@ impl Authority {
         hosts: &[String],
         usage: Usage,
     ) -> Result<Pair, Error> {
+        self.issue_in_group(dir, name, hosts, usage, None)
+    }
+
+    /// The same with an organization, which Kubernetes takes for the group of a user.
+    pub fn issue_in_group(
+        &self,
+        dir: &Path,
+        name: &str,
+        hosts: &[String],
+        usage: Usage,
+        group: Option<&str>,
+    ) -> Result<Pair, Error> {
         let mut params = params(hosts, self.years, usage)?;
+        if let Some(group) = group {
+            params.distinguished_name.push(DnType::OrganizationName, group);
+        }
         params.distinguished_name.push(DnType::CommonName, name);
         params.use_authority_key_identifier_extension = true;
         let key = KeyPair::generate()?;

@@ -31,6 +31,8 @@ const POLL: Duration = Duration::from_millis(5);
 pub(crate) struct Setup {
     pub binary: PathBuf,
     pub flags: Vec<String>,
+    /// Flags of each member alone, where there are any.
+    pub own_flags: Vec<Vec<String>>,
     pub environment: Vec<(String, String)>,
     /// One for each member. Members do not share it, and it need not exist.
     pub data_dirs: Vec<PathBuf>,
@@ -44,8 +46,9 @@ impl Setup {
     pub(crate) fn new(size: usize) -> Setup {
         let home = tempfile::Builder::new().prefix("orrery-cluster-").tempdir().unwrap();
         let data_dirs = (0..size).map(|at| home.path().join(format!("m{at}.data"))).collect();
-        let (flags, environment) = (Vec::new(), Vec::new());
-        Setup { binary: server_under_test(), flags, environment, data_dirs, tls: None, home }
+        let (flags, own_flags, environment) = (Vec::new(), Vec::new(), Vec::new());
+        let binary = server_under_test();
+        Setup { binary, flags, own_flags, environment, data_dirs, tls: None, home }
     }
 
     /// The same, with certificates that members want of clients and of each other.
@@ -329,6 +332,7 @@ impl Cluster {
         let process = Command::new(&self.setup.binary)
             .args(arguments)
             .args(&self.setup.flags)
+            .args(self.setup.own_flags.get(at).into_iter().flatten())
             .envs(self.setup.environment.iter().cloned())
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())

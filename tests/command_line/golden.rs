@@ -62,7 +62,16 @@ fn every_flag_of_etcd_is_there_under_its_name_and_with_its_default() {
         assert_eq!(ours.remove(*name).as_deref(), expected(name, printed), "--{name}");
     }
     let own: Vec<&String> = ours.keys().collect();
-    assert_eq!(own, ["auto-disarm-nospace", "disk-reserve-bytes"], "not of etcd");
+    let flags_of_ours = [
+        "auto-disarm-nospace",
+        "default-consistency",
+        "disk-reserve-bytes",
+        "identity-consistency",
+        "listen-consistency",
+        "region",
+        "zone",
+    ];
+    assert_eq!(own, flags_of_ours, "not of etcd");
 }
 
 #[test]

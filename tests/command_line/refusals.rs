@@ -95,13 +95,6 @@ fn a_port_that_is_taken_is_refused_and_leaves_nothing() {
 }
 
 #[test]
-fn reserved_words_say_that_they_are_not_there_yet() {
-    for word in ["up", "verify", "down", "region", "chaos", "sla"] {
-        refuses(&[word, "--x"], &format!("{word}: not available yet"));
-    }
-}
-
-#[test]
 fn a_flag_and_its_variable_together_are_refused() {
     let dir = TempDir::new().unwrap();
     let output = orrery(dir.path()).args(["--name", "a"]).env("ETCD_NAME", "a").output().unwrap();

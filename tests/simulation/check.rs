@@ -19,7 +19,10 @@ use orrery::{
 };
 use orrery_model::KeySpace;
 
-use super::history::{Book, Fate, Moment, Watcher, Write};
+use super::{
+    history::{Book, Fate, Moment, Watcher, Write},
+    levels,
+};
 
 /// Clocks stand still within a step, so times are right to a few of them.
 const CLOCK_SLACK_MS: u64 = 5;
@@ -35,6 +38,7 @@ pub(crate) fn check(book: &Book, last: i64) -> Verdict {
     let model = replay(book, &revisions)?;
     check_previous(book, &model)?;
     check_reads(book, &model)?;
+    levels::check(book)?;
     check_order(book, &revisions)?;
     check_leases(book)
 }

@@ -2,10 +2,11 @@
 
 use std::{collections::BTreeSet, io, path::Path, sync::Arc};
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use futures::{executor::block_on, future::BoxFuture};
 use orrery::{
     log::{FaultyFiles, File, Files, Log},
+    proto::peer,
     raft::{
         PAYLOAD_BYTES_MAX,
         frame::{self, Decoder, Frame},
@@ -17,6 +18,7 @@ use orrery::{
         peers::Lane,
     },
 };
+use prost::Message as _;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, DuplexStream, copy_bidirectional, duplex};
 
 use super::{machine::log_options, network::Card};
@@ -119,6 +121,9 @@ pub(crate) enum Lie {
     Elected,
     /// Whoever was the leader is it still, as in a build that reads without asking a quorum.
     Confirmed,
+    /// A question for the read index is answered with the answer to the one before, as in a build
+    /// that counts the age of its state from when it was told of it.
+    Echoed,
 }
 
 impl Network for Flattery {
@@ -132,6 +137,7 @@ impl Network for Flattery {
                 }
                 Lie::Elected => tokio::spawn(flatter(near, far, Lane::Urgent, Answers(elect))),
                 Lie::Confirmed => tokio::spawn(flatter(near, far, Lane::Urgent, Answers(confirm))),
+                Lie::Echoed => tokio::spawn(flatter(near, far, Lane::Urgent, Echo::default())),
             };
             Ok(Box::new(end) as Stream)
         })
@@ -279,4 +285,47 @@ fn elect(request: &Request) -> Option<Reply> {
 /// Tells whoever asks that it still leads.
 fn confirm(request: &Request) -> Option<Reply> {
     matches!(request, Request::Confirm(_)).then_some(Reply::Confirm(ConfirmReply { held: true }))
+}
+
+/// Answers each question for the read index with what the last one was answered with.
+#[derive(Default)]
+struct Echo {
+    last: Option<Bytes>,
+    /// Questions whose answers are only kept, and those that are handed on as well.
+    echoed: BTreeSet<u64>,
+    first: BTreeSet<u64>,
+}
+
+impl Liar for Echo {
+    fn request(&mut self, frame: Frame, to_near: &mut BytesMut, to_far: &mut BytesMut) {
+        let Frame { group, kind, id, payload } = frame;
+        frame::encode(to_far, group, kind, id, |out| out.extend_from_slice(&payload));
+        let Ok(Message::Request(Request::Call(call))) = Message::decode(kind, payload) else {
+            return;
+        };
+        let call = peer::Request::decode(call).ok().and_then(|call| call.request);
+        if !matches!(call, Some(peer::request::Request::ReadIndex(_))) {
+            return;
+        }
+        let Some(last) = &self.last else {
+            self.first.insert(id);
+            return;
+        };
+        self.echoed.insert(id);
+        let reply = Message::Reply(Reply::Call(last.clone()));
+        frame::encode(to_near, group, reply.kind(), id, |out| reply.encode(out));
+    }
+
+    fn reply(&mut self, frame: Frame, to_near: &mut BytesMut) {
+        let Frame { group, kind, id, payload } = frame;
+        let is_echoed = self.echoed.remove(&id);
+        if !is_echoed {
+            frame::encode(to_near, group, kind, id, |out| out.extend_from_slice(&payload));
+        }
+        if (self.first.remove(&id) || is_echoed)
+            && let Ok(Message::Reply(Reply::Call(answer))) = Message::decode(kind, payload)
+        {
+            self.last = Some(answer);
+        }
+    }
 }

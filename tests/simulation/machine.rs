@@ -13,8 +13,8 @@ use std::{
 use orrery::{
     log::{self, Fault, FaultyFiles, Files},
     node::{
-        CorruptionRules, Identity, Limits, MembershipRules, Node, Options, Running, SpaceRules,
-        Tuning,
+        CorruptionRules, Identity, Labels, Limits, MembershipRules, Node, Options, Running,
+        SpaceRules, Tuning,
     },
     proto::etcdserverpb::Member,
     raft::{Retention, Timing, Workers},
@@ -194,6 +194,7 @@ impl Machine {
             epoch: self.random.random(),
             name: host(self.index),
             client_urls: vec![format!("http://{}:2379", host(self.index))],
+            labels: Labels::default(),
             founders: founders.collect(),
             timing: Timing { heartbeat: HEARTBEAT, election: ELECTION },
             // Members that were away for a second need a snapshot.

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use orrery::types::MemberId;
+use orrery::{node::Freshness, types::MemberId};
 use rand::{
     Rng, SeedableRng,
     rngs::StdRng,
@@ -18,12 +18,13 @@ use tokio::runtime::{Builder, RngSeed, Runtime};
 
 use super::{
     check, clients,
+    coverage::Coverage,
     door::{Door, Request},
     ending,
     history::{Fate, History},
     machine::{self, Broken, Death, MEMBERS, Machine, STEP, host},
     nemesis::{Fault, Nemesis},
-    network, panics,
+    network, panics, readers,
 };
 
 /// Clients find a cluster that works, at first.
@@ -32,58 +33,6 @@ const FAULTS_UNTIL_MS: u64 = 7000;
 
 /// After this much time nobody waits any more for a cluster that is left in peace.
 const END_MS: u64 = 40_000;
-
-/// How much happened in a run.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Coverage {
-    pub acknowledged: u64,
-    pub unknown: u64,
-    pub reads: u64,
-    pub terms_led: u64,
-    pub kills: u64,
-    pub power_losses: u64,
-    pub torn_writes: u64,
-    pub cuts: u64,
-    pub pauses: u64,
-    pub slowed: u64,
-    pub transfers: u64,
-    pub compactions: u64,
-    pub snapshots: u64,
-    pub watchers_resumed: u64,
-    pub watch_gaps: u64,
-    pub leases_renewed: u64,
-    pub leases_expired: u64,
-}
-
-impl Coverage {
-    /// A run in which nothing was acknowledged, or in which one member led from beginning to end,
-    /// says little.
-    pub(crate) fn is_effective(&self) -> bool {
-        self.acknowledged > 0 && self.terms_led > 1
-    }
-
-    pub(crate) fn plus(self, other: Coverage) -> Coverage {
-        Coverage {
-            acknowledged: self.acknowledged + other.acknowledged,
-            unknown: self.unknown + other.unknown,
-            reads: self.reads + other.reads,
-            terms_led: self.terms_led + other.terms_led,
-            kills: self.kills + other.kills,
-            power_losses: self.power_losses + other.power_losses,
-            torn_writes: self.torn_writes + other.torn_writes,
-            cuts: self.cuts + other.cuts,
-            pauses: self.pauses + other.pauses,
-            slowed: self.slowed + other.slowed,
-            transfers: self.transfers + other.transfers,
-            compactions: self.compactions + other.compactions,
-            snapshots: self.snapshots + other.snapshots,
-            watchers_resumed: self.watchers_resumed + other.watchers_resumed,
-            watch_gaps: self.watch_gaps + other.watch_gaps,
-            leases_renewed: self.leases_renewed + other.leases_renewed,
-            leases_expired: self.leases_expired + other.leases_expired,
-        }
-    }
-}
 
 #[derive(Debug)]
 pub(crate) struct Report {
@@ -134,7 +83,7 @@ enum Action {
     Strike,
 }
 
-struct World {
+pub(crate) struct World {
     shared: clients::Shared,
     machines: Vec<Machine>,
     clients: Runtime,
@@ -154,7 +103,7 @@ struct World {
 }
 
 impl World {
-    fn new(seed: u64, broken: Broken, history: History) -> World {
+    pub(crate) fn new(seed: u64, broken: Broken, history: History) -> World {
         let mut random = StdRng::seed_from_u64(seed);
         let latency_ms = *[2, 5, 20].choose(&mut random).unwrap();
         let mut builder = turmoil::Builder::new();
@@ -232,6 +181,10 @@ impl World {
             work.push(self.clients.spawn(client));
         }
         for client in 0..2 {
+            let client = readers::read(self.shared.clone(), client, self.random.random());
+            work.push(self.clients.spawn(client));
+        }
+        for client in 0..2 {
             let client = clients::keep_leases(self.shared.clone(), client, self.random.random());
             work.push(self.clients.spawn(client));
         }
@@ -261,6 +214,36 @@ impl World {
         check::check(&book, last)
     }
 
+    /// All members, for a run without faults of its own.
+    pub(crate) fn start(&mut self) {
+        (0..MEMBERS).for_each(|index| self.act(Action::Start(index)));
+    }
+
+    pub(crate) fn shared(&self) -> clients::Shared {
+        self.shared.clone()
+    }
+
+    /// Who leads, as its own machine believes.
+    pub(crate) fn leader(&self) -> Option<usize> {
+        let leads = |index: &usize| {
+            let believed = self.machines[*index].leadership();
+            believed.is_some_and(|(_, leader)| leader == machine::id(*index))
+        };
+        (0..MEMBERS).find(leads)
+    }
+
+    /// Has a client do its work, while time goes by.
+    pub(crate) fn carry_out<T: Send + 'static>(
+        &mut self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> T {
+        let work = self.clients.spawn(work);
+        while !work.is_finished() {
+            self.step().unwrap();
+        }
+        self.clients.block_on(work).unwrap()
+    }
+
     fn note(&self, text: String) {
         self.shared.history.note(|| text);
     }
@@ -270,7 +253,7 @@ impl World {
         self.agenda.insert((self.now + after, self.agenda_items), action);
     }
 
-    fn step(&mut self) -> Result<(), String> {
+    pub(crate) fn step(&mut self) -> Result<(), String> {
         self.now += 1;
         self.shared.history.set_ms(self.now);
         while let Some(entry) = self.agenda.first_entry().filter(|it| it.key().0 <= self.now) {
@@ -429,7 +412,7 @@ impl World {
         self.plan(down_ms, Action::Start(index));
     }
 
-    fn block(&mut self, ways: &[(usize, usize)], block: bool) {
+    pub(crate) fn block(&mut self, ways: &[(usize, usize)], block: bool) {
         for (from, to) in ways.iter().copied() {
             let reasons = &mut self.blocked[from][to];
             match block {
@@ -474,11 +457,16 @@ impl World {
         let fates = |wanted: fn(&Fate) -> bool| {
             count(book.writes.iter().filter(|write| wanted(&write.fate)).count())
         };
+        let reads = |wanted: fn(&Freshness) -> bool| {
+            count(book.reads.iter().filter(|read| wanted(&read.freshness)).count())
+        };
         let snapshots: u64 = self.machines.iter().map(Machine::snapshots).sum();
         Coverage {
             acknowledged: fates(|fate| matches!(fate, Fate::Done(..))),
             unknown: fates(|fate| matches!(fate, Fate::Unknown)),
             reads: count(book.reads.len()),
+            bounded: reads(|freshness| matches!(freshness, Freshness::Within(_))),
+            sessions: reads(|freshness| matches!(freshness, Freshness::AtLeast(_))),
             terms_led: count(self.leaders.len()),
             snapshots: self.coverage.snapshots + snapshots,
             watchers_resumed: book.watchers.iter().map(|watcher| watcher.resumed).sum(),

@@ -2,11 +2,15 @@
 
 use std::{cmp::Reverse, collections::BTreeMap};
 
-use super::page::{Column, table};
+use orrery_plot::{
+    Column,
+    markup::{escape, grouped, shorten},
+    table,
+};
+
 use crate::{
     figures::seconds,
     history::{Call, History, Nanos, Outcome},
-    plot::markup::{escape, grouped, shorten},
 };
 
 /// Rows; what is rarer is only counted.

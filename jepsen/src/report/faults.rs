@@ -2,11 +2,13 @@
 
 use std::fmt::Write as _;
 
-use super::page::{Column, table};
+use orrery_plot::{
+    Backdrop, Band, Colour, Column, Entry, LANES, Rule, Swatch, Unit, markup::escape, table,
+};
+
 use crate::{
     figures::{self, seconds},
     history::{Fault, History},
-    plot::{Backdrop, Band, Colour, Entry, LANES, Rule, Swatch, Unit, markup::escape},
 };
 
 /// What kind of thing was broken. Each has a lane and a colour of its own, as in Jepsen.

@@ -2,15 +2,16 @@
 
 use std::fmt::Write as _;
 
+use orrery_plot::{
+    Unit,
+    markup::{escape, grouped, shorten},
+};
+
 use super::{Links, verdicts};
 use crate::{
     check::{Checked, Verdict},
     figures::{self, Counts, Quantiles, operations, seconds},
     history::{History, Kind, Run},
-    plot::{
-        Unit,
-        markup::{escape, grouped, shorten},
-    },
 };
 
 /// Characters of a proof on the first screen; all of it stands below.

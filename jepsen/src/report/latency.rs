@@ -2,17 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use super::{
-    page::{Column, table},
-    throughput::window,
+use orrery_plot::{
+    Axis, Backdrop, Chart, Column, Marks, PALETTE, Point, Scale, Series, Unit,
+    markup::{escape, grouped, shorten},
+    table,
 };
+
+use super::throughput::window;
 use crate::{
     figures::{self, Counts, Operation, Quantiles, operations, seconds},
     history::{History, Kind},
-    plot::{
-        Axis, Backdrop, Chart, Marks, PALETTE, Point, Scale, Series, Unit,
-        markup::{escape, grouped, shorten},
-    },
 };
 
 /// Dots of a kind that say what they are when one points at them: the slowest.

@@ -2,13 +2,14 @@
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
+use orrery_plot::{
+    Axis, Backdrop, Chart, Colour, Entry, Marks, PALETTE, Point, Row, Scale, Segment, Series,
+    Strips, Swatch, Unit,
+};
+
 use crate::{
     figures::{self, seconds},
     history::{Ending, History, MemberIndex, MemberState, Nanos, Sample},
-    plot::{
-        Axis, Backdrop, Chart, Colour, Entry, Marks, PALETTE, Point, Row, Scale, Segment, Series,
-        Strips, Swatch, Unit,
-    },
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,11 +2,12 @@
 
 use serde_json::json;
 
+use orrery_plot::wellformed;
+
 use super::*;
 use crate::{
     check::Verdict,
     history::{Call, Ending, Failure, Fault, Kind, MemberState, Outcome, Run, Sample, Step},
-    wellformed,
 };
 
 const HOSTILE: &str = "</script><script>alert(1)</script>\"'&\0\u{202e} <img src=x onerror=y>";

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use orrery_plot::{Axis, Backdrop, Chart, Marks, PALETTE, Point, Scale, Series, Unit};
+
 use super::latency::KINDS;
 use crate::{
     figures::{self, Operation, operations, seconds},
     history::{History, Kind},
-    plot::{Axis, Backdrop, Chart, Marks, PALETTE, Point, Scale, Series, Unit},
 };
 
 /// About as many windows as make a line that is neither coarse nor only noise.

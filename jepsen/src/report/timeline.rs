@@ -3,14 +3,15 @@
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
+use orrery_plot::{
+    Unit,
+    markup::{escape, grouped, shorten},
+};
+
 use super::faults;
 use crate::{
     figures::{self, seconds},
     history::{History, Kind, Nanos, Process, Step},
-    plot::{
-        Unit,
-        markup::{escape, grouped, shorten},
-    },
 };
 
 /// Operations that are shown, from the first on. A browser has one element for each.

@@ -2,11 +2,13 @@
 
 use std::fmt::Write as _;
 
-use super::page::{Column, table};
-use crate::{
-    check::{Checked, Verdict},
-    plot::markup::{escape, grouped},
+use orrery_plot::{
+    Column,
+    markup::{escape, grouped},
+    table,
 };
+
+use crate::check::{Checked, Verdict};
 
 /// One word for it, which is also its class in the style.
 pub(crate) fn word(verdict: &Verdict) -> &'static str {

@@ -5,25 +5,18 @@ use std::{
     io::{self, Write},
     os::unix::fs::OpenOptionsExt,
     path::Path,
-    time::Duration,
 };
 
 use clap::Args;
-use tonic::{
-    Request,
-    metadata::MetadataValue,
-    transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity},
-};
+use tonic::{Request, transport::Channel};
 
 use crate::{
     cli::{
+        client::{Connection, interrupted, of_status},
         failure::{Exit, Failure, failed},
         progress::Progress,
     },
-    proto::etcdserverpb::{
-        AuthenticateRequest, SnapshotRequest, auth_client::AuthClient,
-        maintenance_client::MaintenanceClient,
-    },
+    proto::etcdserverpb::{SnapshotRequest, maintenance_client::MaintenanceClient},
 };
 
 /// What a file that was saved whole is longer than a multiple of 512 by.
@@ -35,56 +28,8 @@ pub(super) struct Arguments {
     #[arg(value_name = "FILE")]
     files: Vec<String>,
 
-    /// gRPC endpoint; exactly one.
-    #[arg(long, env = "ETCDCTL_ENDPOINTS", default_value = "127.0.0.1:2379")]
-    endpoints: String,
-
-    /// Verify certificates of TLS-enabled secure servers using this CA bundle.
-    #[arg(long, env = "ETCDCTL_CACERT", value_name = "FILE", default_value = "")]
-    cacert: String,
-
-    /// Identify secure client using this TLS certificate file.
-    #[arg(long, env = "ETCDCTL_CERT", value_name = "FILE", default_value = "")]
-    cert: String,
-
-    /// Identify secure client using this TLS key file.
-    #[arg(long, env = "ETCDCTL_KEY", value_name = "FILE", default_value = "")]
-    key: String,
-
-    /// Whom to authenticate as.
-    #[arg(
-        long,
-        env = "ETCDCTL_USER",
-        default_value = "",
-        help = "username[:password] for authentication"
-    )]
-    user: String,
-
-    /// Password for authentication (if this option is used, --user option shouldn't include
-    /// password).
-    #[arg(long, env = "ETCDCTL_PASSWORD", hide_env_values = true, default_value = "")]
-    password: String,
-
-    /// Seconds to wait for a connection.
-    #[arg(long, env = "ETCDCTL_DIAL_TIMEOUT", value_parser = seconds, default_value = "2s")]
-    dial_timeout: Duration,
-
-    /// How long the command may take; without it, as long as it takes.
-    #[arg(long, env = "ETCDCTL_COMMAND_TIMEOUT", value_parser = seconds)]
-    command_timeout: Option<Duration>,
-}
-
-fn seconds(text: &str) -> Result<Duration, String> {
-    let (number, unit) = text.split_at(text.find(char::is_alphabetic).unwrap_or(text.len()));
-    let seconds = match unit {
-        "ms" => 0.001,
-        "s" => 1.0,
-        "m" => 60.0,
-        "h" => 3600.0,
-        _ => return Err(format!("invalid duration {text:?}")),
-    };
-    let number = number.parse::<f64>().map_err(|_| format!("invalid duration {text:?}"))?;
-    Duration::try_from_secs_f64(number * seconds).map_err(|error| error.to_string())
+    #[command(flatten)]
+    connection: Connection,
 }
 
 pub(super) fn run(arguments: Arguments) -> Result<String, Failure> {
@@ -95,15 +40,7 @@ pub(super) fn run(arguments: Arguments) -> Result<String, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(failed)?;
     let saving = save(&arguments, Path::new(file));
-    let version = runtime.block_on(async {
-        match arguments.command_timeout {
-            None => saving.await,
-            Some(limit) => match tokio::time::timeout(limit, saving).await {
-                Ok(saved) => saved,
-                Err(_) => Err(interrupted("context deadline exceeded")),
-            },
-        }
-    })?;
+    let version = runtime.block_on(arguments.connection.within_limit(saving))?;
     let mut text = format!("Snapshot saved at {file}\n");
     if !version.is_empty() {
         text.push_str(&format!("Server version {version}\n"));
@@ -111,13 +48,9 @@ pub(super) fn run(arguments: Arguments) -> Result<String, Failure> {
     Ok(text)
 }
 
-fn interrupted(error: impl std::fmt::Display) -> Failure {
-    Failure::new(Exit::Interrupted, error)
-}
-
 /// The version that the member says.
 async fn save(arguments: &Arguments, file: &Path) -> Result<String, Failure> {
-    let channel = connect(arguments).await?;
+    let channel = connect(&arguments.connection).await?;
     let part = file.with_added_extension("part");
     let written = write(arguments, channel, &part).await;
     let (version, bytes) = match written {
@@ -152,7 +85,7 @@ async fn write(
         interrupted(format!("could not open {} ({})", part.display(), super::plain(&error)))
     })?;
     let mut request = Request::new(SnapshotRequest {});
-    if let Some(token) = token(arguments, channel.clone()).await? {
+    if let Some(token) = arguments.connection.token(channel.clone()).await? {
         request.metadata_mut().insert("token", token);
     }
     let answer = MaintenanceClient::new(channel).snapshot(request).await;
@@ -170,74 +103,12 @@ async fn write(
     Ok((version, bytes))
 }
 
-/// As clientv3 shows a status.
-fn of_status(status: tonic::Status) -> Failure {
-    let (code, text) = (status.code(), status.message());
-    match text.starts_with("etcdserver:") {
-        true => interrupted(text),
-        false => interrupted(format!("rpc error: code = {code:?} desc = {text}")),
-    }
-}
-
-async fn connect(arguments: &Arguments) -> Result<Channel, Failure> {
-    let endpoints: Vec<&str> =
-        arguments.endpoints.split(',').filter(|endpoint| !endpoint.is_empty()).collect();
-    let [endpoint] = endpoints.as_slice() else {
-        return Err(interrupted(format!(
+async fn connect(connection: &Connection) -> Result<Channel, Failure> {
+    match connection.endpoints().as_slice() {
+        [endpoint] => connection.dial(endpoint).await,
+        endpoints => Err(interrupted(format!(
             "snapshot must be requested to one selected node, not multiple [{}]",
             endpoints.join(" ")
-        )));
-    };
-    let has_tls = [&arguments.cacert, &arguments.cert].iter().any(|file| !file.is_empty());
-    let url = match endpoint.contains("://") {
-        true => (*endpoint).to_owned(),
-        false if has_tls => format!("https://{endpoint}"),
-        false => format!("http://{endpoint}"),
-    };
-    let is_secure = url.starts_with("https");
-    let endpoint = Endpoint::from_shared(url).map_err(interrupted)?;
-    let mut endpoint = endpoint.connect_timeout(arguments.dial_timeout);
-    if is_secure {
-        endpoint = endpoint.tls_config(tls(arguments)?).map_err(interrupted)?;
+        ))),
     }
-    endpoint.connect().await.map_err(|error| {
-        let cause = std::error::Error::source(&error).map(ToString::to_string);
-        interrupted(format!("{error}: {}", cause.unwrap_or_default()))
-    })
-}
-
-fn tls(arguments: &Arguments) -> Result<ClientTlsConfig, Failure> {
-    let read = |path: &str| {
-        fs::read(path).map_err(|error| failed(format!("open {path}: {}", super::plain(&error))))
-    };
-    let mut config = ClientTlsConfig::new();
-    if !arguments.cacert.is_empty() {
-        config = config.ca_certificate(Certificate::from_pem(read(&arguments.cacert)?));
-    }
-    match (arguments.cert.as_str(), arguments.key.as_str()) {
-        ("", "") => {}
-        ("", _) => return Err(failed("empty string is passed to --cert option")),
-        (_, "") => return Err(failed("empty string is passed to --key option")),
-        (cert, key) => config = config.identity(Identity::from_pem(read(cert)?, read(key)?)),
-    }
-    Ok(config)
-}
-
-/// What a user is known by after a login; `None` without one.
-async fn token(
-    arguments: &Arguments,
-    channel: Channel,
-) -> Result<Option<MetadataValue<tonic::metadata::Ascii>>, Failure> {
-    let user = arguments.user.as_str();
-    if user.is_empty() {
-        return Ok(None);
-    }
-    let (name, password) = match user.split_once(':') {
-        Some((name, password)) if arguments.password.is_empty() => (name, password),
-        Some(_) | None => (user, arguments.password.as_str()),
-    };
-    let request = AuthenticateRequest { name: name.into(), password: password.into() };
-    let answer = AuthClient::new(channel).authenticate(request).await.map_err(of_status)?;
-    let token = answer.into_inner().token.parse();
-    token.map(Some).map_err(|_| interrupted("the token is no text"))
 }

@@ -257,7 +257,7 @@ async fn a_learner_serves_little() {
         .filter(|method| edge_admits(method, true))
         .map(|method| method.name)
         .collect();
-    assert_eq!(served, ["Range", "Status", "Snapshot"]);
+    assert_eq!(served, ["Range", "Status", "Snapshot", "Show"]);
     assert!(method::ALL.iter().all(|method| edge_admits(method, false)));
 }
 

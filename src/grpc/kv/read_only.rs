@@ -1,25 +1,22 @@
 //! Transactions that change nothing are answered from a view, without the log.
 
-use crate::{
-    node::Freshness,
-    proto::etcdserverpb::{RangeRequest, RequestOp, TxnRequest, request_op::Request},
-};
+use crate::proto::etcdserverpb::{RangeRequest, RequestOp, TxnRequest, request_op::Request};
 
-/// How fresh a view must be that answers the transaction; `None` when it may change something.
+/// Whether this member's own state will do to answer the transaction; `None` when it may change
+/// something.
 ///
 /// A nested transaction counts as a change, as in etcd. And as there, a transaction is served from
 /// this member's own state when all of its ranges are serializable, which is so when it has none,
 /// even if it compares.
-pub(super) fn freshness(txn: &TxnRequest) -> Option<Freshness> {
+pub(super) fn is_serializable(txn: &TxnRequest) -> Option<bool> {
     let ranges: Option<Vec<&RangeRequest>> =
         txn.success.iter().chain(&txn.failure).map(range).collect();
-    let is_serializable = ranges?.iter().all(|range| range.serializable);
-    Some(if is_serializable { Freshness::Any } else { Freshness::Linearizable })
+    Some(ranges?.iter().all(|range| range.serializable))
 }
 
 /// Whether the transaction is served from a view.
 pub(crate) fn is_read_only(txn: &TxnRequest) -> bool {
-    freshness(txn).is_some()
+    is_serializable(txn).is_some()
 }
 
 /// Reads single keys only.
@@ -65,21 +62,20 @@ mod tests {
     }
 
     #[track_caller]
-    fn check(success: Vec<Request>, failure: Vec<Request>, expected: Option<Freshness>) {
-        assert_eq!(freshness(&txn(success, failure)), expected);
+    fn check(success: Vec<Request>, failure: Vec<Request>, expected: Option<bool>) {
+        assert_eq!(is_serializable(&txn(success, failure)), expected);
     }
 
     #[test]
     fn a_transaction_of_ranges_is_as_fresh_as_the_most_demanding_of_them() {
-        let linearizable = Some(Freshness::Linearizable);
-        check(vec![get("a", false)], vec![], linearizable);
-        check(vec![get("a", true)], vec![get("b", false)], linearizable);
-        check(vec![get("a", true)], vec![get("b", true)], Some(Freshness::Any));
+        check(vec![get("a", false)], vec![], Some(false));
+        check(vec![get("a", true)], vec![get("b", false)], Some(false));
+        check(vec![get("a", true)], vec![get("b", true)], Some(true));
     }
 
     #[test]
     fn a_transaction_that_only_compares_is_served_from_this_members_state() {
-        check(vec![], vec![], Some(Freshness::Any));
+        check(vec![], vec![], Some(true));
     }
 
     #[test]

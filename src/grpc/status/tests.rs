@@ -1,7 +1,10 @@
 //! The table of errors.
 
 use super::*;
-use crate::types::{LeaseId, MemberId, Revision, Version};
+use crate::{
+    node::Consistency,
+    types::{LeaseId, MemberId, Revision, Version},
+};
 
 /// What clients see of each error that this server can answer with, one `code: text` a line.
 const GOLDEN: &str = include_str!("../../../tests/golden/errors.txt");
@@ -15,6 +18,7 @@ fn every_error_has_etcds_code_and_text() {
         of_auth(),
         of_invalids(),
         of_refusals(),
+        of_consistency(),
         of_locks_and_elections(),
     ];
     let lines: Vec<String> = statuses
@@ -42,6 +46,9 @@ fn of_nodes() -> Vec<Status> {
         Error::TimeoutConnectionLost,
         Error::TooManyRequests,
         Error::RequestTooLarge,
+        Error::TooStale(None),
+        Error::TooStale(Some(Duration::from_millis(5200))),
+        Error::SessionNotAvailable { asked: revision.next(), newest: revision },
         Error::Stopped,
         Error::Unhealthy,
         Error::NotLeader,
@@ -53,6 +60,24 @@ fn of_nodes() -> Vec<Status> {
         Error::PasswordTooLong,
         Error::VerifyOnly,
         Error::Storage(storage()),
+    ]
+    .map(Status::from)
+    .to_vec()
+}
+
+fn of_consistency() -> Vec<Status> {
+    let value = || "x".to_owned();
+    [
+        Wrong::NotText("x-consistency"),
+        Wrong::NotALevel { header: "x-consistency", value: value() },
+        Wrong::NotANumber { header: "x-max-staleness-ms", value: value() },
+        Wrong::NotAToken { header: "x-min-revision", value: value() },
+        Wrong::SaidTwice("x-consistency"),
+        Wrong::NoBound,
+        Wrong::BoundOf("prefix"),
+        Wrong::Exceeds { asked: Consistency::Strong, default: Consistency::Session },
+        Wrong::OtherCluster,
+        Wrong::OtherEpoch,
     ]
     .map(Status::from)
     .to_vec()

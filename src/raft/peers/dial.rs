@@ -90,7 +90,7 @@ pub(super) async fn connect(
     tls: Option<&Tls>,
     url: &PeerUrl,
 ) -> io::Result<Stream> {
-    let stream = bounded(CONNECT_TIMEOUT, network.dial(&url.address)).await?;
+    let stream = bounded(CONNECT_TIMEOUT, network.dial_url(url)).await?;
     if !url.tls {
         return Ok(stream);
     }

@@ -2,8 +2,9 @@
 
 use std::{collections::BTreeSet, fmt::Write as _};
 
+use orrery_plot::markup::{grouped, shorten};
+
 use super::{Cell, Compared, Recovery, Standing, Tally, compared, sorted};
-use crate::plot::markup::{grouped, shorten};
 
 /// Lines of a reason, and characters of each of them; the rest is in the cell's own file.
 const REASON_LINES: usize = 20;

@@ -2,14 +2,13 @@
 
 use std::{collections::BTreeSet, fmt::Write as _};
 
-use super::{Cell, Compared, Recovery, Standing, Tally, compared, sorted};
-use crate::{
-    plot::{
-        Axis, Bars, Entry, Group, PALETTE, Scale, Swatch, Unit,
-        markup::{escape, grouped, shorten},
-    },
-    report::{Column, page, table},
+use orrery_plot::{
+    Axis, Bars, Column, Entry, Group, PALETTE, Scale, Swatch, Unit,
+    markup::{escape, grouped, shorten},
+    page, table,
 };
+
+use super::{Cell, Compared, Recovery, Standing, Tally, compared, sorted};
 
 /// Bars of the comparison with etcd; the table has all.
 const MOST_BARS: usize = 30;

@@ -2,11 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use orrery_plot::wellformed;
+
 use super::*;
-use crate::{
-    history::{Run, Step},
-    wellformed,
-};
+use crate::history::{Run, Step};
 
 const SECOND: Nanos = 1_000_000_000;
 const HOSTILE: &str = "</pre><script>a</script> | b\n# c\n```\n\"'&\0";

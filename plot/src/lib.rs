@@ -1,4 +1,4 @@
-//! Plots as inline SVG, for the reports of runs and benches: dots and lines over time, bands where
+//! Pages of HTML with plots as inline SVG, for the reports of runs and benches: dots and lines over time, bands where
 //! something was broken, strips of states, bars with ratios.
 //!
 //! Each plot writes itself as a `<figure>` with its legend, and needs [`STYLE`] once on the page,
@@ -10,13 +10,16 @@ mod bars;
 mod chart;
 mod frame;
 pub mod markup;
+mod page;
 mod scale;
 mod strips;
 mod thin;
+pub mod wellformed;
 
 pub use backdrop::{Backdrop, Band, LANES, Rule};
 pub use bars::{Bars, Group};
 pub use chart::{Chart, Marks, Point, Series};
+pub use page::{Column, page, table};
 pub use scale::{Axis, Scale, Unit};
 pub use strips::{Row, Segment, Strips};
 
@@ -36,7 +39,7 @@ pub const PALETTE: [Colour; 8] = [
 ];
 
 /// The style of all plots. The page's own style may use its variables.
-pub const STYLE: &str = include_str!("plot/style.css");
+pub const STYLE: &str = include_str!("style.css");
 
 /// A name in a legend.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,15 +2,14 @@
 
 use std::fmt::Write as _;
 
-use crate::plot::{self, markup::escape};
+use super::{STYLE as PLOTS, markup::escape};
 
 /// Style of the pages, besides that of the plots.
-const STYLE: &str = include_str!("style.css");
+const STYLE: &str = include_str!("page.css");
 
-/// A whole page. `script` is our own and may have neither `<` nor `&`.
-pub(crate) fn page(title: &str, body: &str, script: &str) -> String {
+/// A whole page, with the style of plots. `script` is our own and may have neither `<` nor `&`.
+pub fn page(title: &str, body: &str, script: &str) -> String {
     let title = escape(title);
-    let plots = plot::STYLE;
     let script = match script {
         "" => String::new(),
         script => format!("<script>\n{script}</script>\n"),
@@ -18,20 +17,20 @@ pub(crate) fn page(title: &str, body: &str, script: &str) -> String {
     format!(
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\"/>\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"/>\n\
-         <title>{title}</title>\n<style>\n{plots}{STYLE}</style>\n</head>\n<body>\n<main>\n\
+         <title>{title}</title>\n<style>\n{PLOTS}{STYLE}</style>\n</head>\n<body>\n<main>\n\
          {body}</main>\n{script}</body>\n</html>\n"
     )
 }
 
 /// A table's column.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Column {
+pub enum Column {
     Text(&'static str),
     Number(&'static str),
 }
 
 /// A table. The cells are markup: whoever gives them has escaped what needs it.
-pub(crate) fn table(html: &mut String, columns: &[Column], rows: &[Vec<String>]) {
+pub fn table(html: &mut String, columns: &[Column], rows: &[Vec<String>]) {
     html.push_str("<div class=\"wide\"><table><thead><tr>");
     for column in columns {
         let (class, name) = match column {

@@ -1,7 +1,6 @@
 //! Plots of all kinds of values and names.
 
 use super::*;
-use crate::wellformed;
 
 const VALUES: [&[f64]; 8] = [
     &[],

@@ -1,9 +1,9 @@
-//! Whether markup is well-formed XML, as far as this crate writes any; for tests.
+//! Whether markup is well-formed XML, as far as reports have any; for their tests.
 
 use std::fmt::Write as _;
 
 /// Fails with what is wrong and where.
-pub(crate) fn check(markup: &str) -> Result<(), String> {
+pub fn check(markup: &str) -> Result<(), String> {
     let markup = markup.strip_prefix("<!DOCTYPE html>").unwrap_or(markup);
     let (mut open, mut rest) = (Vec::new(), markup);
     while let Some(at) = rest.find('<') {
