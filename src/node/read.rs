@@ -244,7 +244,10 @@ impl Reader {
                 return Err(Error::Timeout);
             }
             let retry = deadline.min(Instant::now() + LEADER_RETRY);
-            let _ = timeout_at(retry, leadership.changed()).await;
+            // Nobody announces anything any more: this member's Raft has ended.
+            if let Ok(Err(_)) = timeout_at(retry, leadership.changed()).await {
+                return Err(Error::Stopped);
+            }
         }
     }
 }

@@ -179,7 +179,6 @@ fn the_articles_lines_work() {
         "--client-secret has no meaning here",
         "--resource-group has no meaning here",
         "apimodel: missing masterProfile.dnsPrefix will use \"aks-sg-test\"",
-        "failoverPriority, enableAutomaticFailover and consistencyPolicy do not act yet",
     ];
     assert_eq!(warnings, expected);
     assert!(said.contains("] Starting deployment (aks-sg-test-"), "{said}");

@@ -1,9 +1,11 @@
 //! The socket that takes faults: one JSON object to a line, answered by one.
 //!
-//!     {"do": "set", "fault": {"from": {"region": "eastus"}, "to": "elsewhere", "ways": "both",
-//!      "effect": "cut"}, "leaseMs": 60000}
-//!     {"do": "clear", "id": 1}      all of them without an id
-//!     {"do": "show"}
+//! ```text
+//! {"do": "set", "fault": {"from": {"region": "eastus"}, "to": "elsewhere", "ways": "both",
+//!  "effect": "cut"}, "leaseMs": 60000}
+//! {"do": "clear", "id": 1}      all of them without an id
+//! {"do": "show"}
+//! ```
 
 use std::{io, path::Path, sync::Arc, time::Duration};
 
