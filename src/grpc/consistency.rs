@@ -8,7 +8,11 @@
 mod metadata;
 mod token;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use http::HeaderMap;
 use tonic::{Request, Status, metadata::MetadataMap};
@@ -115,10 +119,16 @@ impl Asked {
     /// # Errors
     /// It did not become so in time.
     pub(crate) async fn reach(&self, reader: &Reader) -> Result<(), Error> {
-        if let Some(floor) = self.floor {
-            reader.reach(Freshness::AtLeast(floor), self.patience).await?;
-        }
-        reader.reach(self.freshness, self.patience).await
+        let patience = self.reach_floor(reader).await?;
+        reader.reach(self.freshness, patience).await
+    }
+
+    /// How long the client still waits afterwards.
+    async fn reach_floor(&self, reader: &Reader) -> Result<Option<Duration>, Error> {
+        let Some(floor) = self.floor else { return Ok(self.patience) };
+        let begun = Instant::now();
+        reader.reach(Freshness::AtLeast(floor), self.patience).await?;
+        Ok(self.patience.map(|patience| patience.saturating_sub(begun.elapsed())))
     }
 
     /// A view that is so fresh, and what the answer tells of it.
@@ -130,10 +140,8 @@ impl Asked {
             let view = reader.view(self.freshness).await?;
             return Ok(Fresh { view, staleness: None });
         }
-        if let Some(floor) = self.floor {
-            reader.reach(Freshness::AtLeast(floor), self.patience).await?;
-        }
-        reader.fresh_view(self.freshness, self.patience).await
+        let patience = self.reach_floor(reader).await?;
+        reader.fresh_view(self.freshness, patience).await
     }
 }
 
