@@ -39,6 +39,10 @@ use crate::{
             MoveLeaderRequest, RangeRequest, RequestOp, SnapshotRequest, StatusRequest, TxnRequest,
             WatchRequest, request_op,
         },
+        region::{
+            RegionsConfigureRequest, RegionsFailoverRequest, RegionsOfflineRequest,
+            RegionsOnlineRequest, RegionsSetPrioritiesRequest, RegionsShowRequest,
+        },
         v3electionpb::{CampaignRequest, LeaderRequest, ProclaimRequest, ResignRequest},
         v3lockpb::{LockRequest, UnlockRequest},
     },
@@ -172,10 +176,27 @@ async fn serve(request: Request, limits: Limits) -> Outcome {
         }
         // A library's; it has a message of one string.
         path if path.starts_with("/grpc.health.v1.Health/") => call.plain::<StatusRequest>().await,
-        path => match path.strip_prefix("/etcdserverpb.Auth/") {
-            Some(method) => serve_auth(method, call).await,
-            None => panic!("the server decodes requests to {path}, and no target does"),
-        },
+        path => {
+            match (path.strip_prefix("/etcdserverpb.Auth/"), path.strip_prefix("/orrery.Regions/"))
+            {
+                (Some(method), _) => serve_auth(method, call).await,
+                (_, Some(method)) => serve_regions(method, call).await,
+                (None, None) => panic!("the server decodes requests to {path}, and no target does"),
+            }
+        }
+    }
+}
+
+/// Where the leader is to be. What is asked for is checked by the node alone.
+async fn serve_regions(method: &str, call: Call) -> Outcome {
+    match method {
+        "Show" => call.plain::<RegionsShowRequest>().await,
+        "SetPriorities" => call.plain::<RegionsSetPrioritiesRequest>().await,
+        "Failover" => call.plain::<RegionsFailoverRequest>().await,
+        "Offline" => call.plain::<RegionsOfflineRequest>().await,
+        "Online" => call.plain::<RegionsOnlineRequest>().await,
+        "Configure" => call.plain::<RegionsConfigureRequest>().await,
+        method => panic!("the server decodes requests to Regions/{method}, and no target does"),
     }
 }
 
